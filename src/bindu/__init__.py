@@ -1,0 +1,1 @@
+"""Bindu: agents whose system prompt improves itself from what users say."""

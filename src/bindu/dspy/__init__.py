@@ -1,0 +1,1 @@
+"""The improvement loop. Names load on first use, so that serving never imports DSPy."""

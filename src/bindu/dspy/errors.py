@@ -1,0 +1,168 @@
+"""Every error raised on purpose. Each is also the built-in that the specification promises.
+
+BinduError
+├── StorageNotConfiguredError   RuntimeError     no STORAGE__POSTGRES_URL
+├── StorageUnavailableError     ConnectionError  the database does not answer
+├── SchemaError                 RuntimeError     the database's schema is not the one this code speaks
+├── NoActivePromptError         ValueError       nothing to serve, nothing to improve
+├── UnknownPromptError          ValueError       no prompt of that number
+├── UnknownTaskError            LookupError      feedback for a task nobody recorded
+├── InvalidPromptError          ValueError       a text or a share that cannot be served
+├── InvalidFeedbackError        ValueError       a vote of no known shape or out of range
+├── InvalidHistoryError         ValueError       a conversation that is not a list of messages
+├── UnknownStrategyError        ValueError       no extraction strategy of that name
+├── UnsupportedOptimizerError   ValueError       the optimizer cannot rewrite instructions
+├── ExperimentActiveError       RuntimeError     a candidate is still on trial
+├── StaleRolloutError           RuntimeError     somebody moved traffic since the decision was taken
+├── TrainingRefusedError        ValueError       too little to learn from, or no proof
+├── ModelUnavailableError       ConnectionError  the model does not answer
+├── BudgetExceededError         RuntimeError     the run reached its limit of calls
+└── ImportRefusedError          ValueError       a file of logs that cannot be read
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "BinduError",
+    "BudgetExceededError",
+    "ExperimentActiveError",
+    "ImportRefusedError",
+    "InvalidFeedbackError",
+    "InvalidHistoryError",
+    "InvalidPromptError",
+    "ModelUnavailableError",
+    "NoActivePromptError",
+    "SchemaError",
+    "StaleRolloutError",
+    "StorageNotConfiguredError",
+    "StorageUnavailableError",
+    "TrainingRefusedError",
+    "UnknownPromptError",
+    "UnknownStrategyError",
+    "UnknownTaskError",
+    "UnsupportedOptimizerError",
+]
+
+
+class BinduError(Exception):
+    """The root: catch it to catch everything we raise on purpose."""
+
+
+class StorageNotConfiguredError(BinduError, RuntimeError):
+    """No database was named."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "STORAGE__POSTGRES_URL is not set. Set it to postgresql://user:password@host/database, "
+            "or to 'embedded:' for a PostgreSQL of our own under .bindu/."
+        )
+
+
+class StorageUnavailableError(BinduError, ConnectionError):
+    """The database was named but does not answer."""
+
+    def __init__(self, where: str, cause: str) -> None:
+        super().__init__(
+            f"PostgreSQL at {where} cannot be used: {cause}. Check STORAGE__POSTGRES_URL and that the server runs."
+        )
+        self.where = where
+        self.cause = cause
+
+
+class SchemaError(BinduError, RuntimeError):
+    """The database's schema is older or newer than this code, or was changed by hand."""
+
+
+class NoActivePromptError(BinduError, ValueError):
+    """The agent has no prompt yet."""
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(
+            f"Agent '{agent_id}' has no active prompt. "
+            "Call bootstrap_prompt(text) at start-up or run 'bindu prompt add' once."
+        )
+        self.agent_id = agent_id
+
+
+class UnknownPromptError(BinduError, ValueError):
+    """A prompt number that this agent never had."""
+
+    def __init__(self, agent_id: str, prompt_id: int) -> None:
+        super().__init__(f"Agent '{agent_id}' has no prompt {prompt_id}. 'bindu prompt list' shows the ones there are.")
+        self.agent_id = agent_id
+        self.prompt_id = prompt_id
+
+
+class UnknownTaskError(BinduError, LookupError):
+    """Feedback for a task that was never recorded for this agent."""
+
+    def __init__(self, agent_id: str, task_id: object) -> None:
+        super().__init__(
+            f"Agent '{agent_id}' has no task {task_id}. Record the exchange with record_task() before its feedback."
+        )
+        self.agent_id = agent_id
+        self.task_id = task_id
+
+
+class InvalidPromptError(BinduError, ValueError):
+    """A prompt text, status or share that cannot be."""
+
+
+class InvalidFeedbackError(BinduError, ValueError):
+    """A vote of no known shape, or out of range."""
+
+
+class InvalidHistoryError(BinduError, ValueError):
+    """A conversation that is not a list of messages with a role and a text."""
+
+
+class UnknownStrategyError(BinduError, ValueError):
+    """A strategy specification that names none, or gives it wrong numbers."""
+
+
+class UnsupportedOptimizerError(BinduError, ValueError):
+    """The optimizer is not one that rewrites instructions."""
+
+
+class ExperimentActiveError(BinduError, RuntimeError):
+    """Training was asked for while a candidate prompt is still on trial."""
+
+    def __init__(self, candidate_id: int, traffic: float) -> None:
+        super().__init__(
+            f"Prompt {candidate_id} is still on trial with {traffic:.0%} of traffic. "
+            "Run 'bindu canary' until it settles, then train again."
+        )
+        self.candidate_id = candidate_id
+        self.traffic = traffic
+
+
+class StaleRolloutError(BinduError, RuntimeError):
+    """Traffic was moved by somebody else after this decision was taken; nothing was changed."""
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(f"Somebody else moved the traffic of agent '{agent_id}' in the meantime; nothing was changed.")
+        self.agent_id = agent_id
+
+
+class _RunError(BinduError):
+    def __init__(self, reason: str, run: Any = None) -> None:
+        super().__init__(reason)
+        self.run = run  # the TrainingRun that was recorded, if it came that far
+
+
+class TrainingRefusedError(_RunError, ValueError):
+    """There is too little to learn from or to prove it on; nothing was deployed."""
+
+
+class ModelUnavailableError(_RunError, ConnectionError):
+    """The model does not answer; nothing was deployed."""
+
+
+class BudgetExceededError(_RunError, RuntimeError):
+    """The run reached its limit; nothing was deployed."""
+
+
+class ImportRefusedError(BinduError, ValueError):
+    """A file of logs that cannot be read; nothing of it was stored from the named line on."""

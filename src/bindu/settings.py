@@ -1,0 +1,125 @@
+"""app_settings: the only reader of the environment.
+
+Command line > environment > ``.env`` > defaults. Nested keys are joined by ``__``: ``DSPY__DEFAULT_MODEL``.
+"""
+
+import difflib
+import logging
+import os
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
+
+__all__ = [
+    "CanarySettings",
+    "DspySettings",
+    "Settings",
+    "SettingsError",
+    "StorageSettings",
+    "TrainingSettings",
+    "app_settings",
+]
+
+
+class SettingsError(ValueError):
+    """A setting is misspelt or out of range."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="ignore", validate_assignment=True)
+
+
+class StorageSettings(_Section):
+    """Where the data lives: any PostgreSQL >= 15, or ``embedded:`` for one of our own."""
+
+    postgres_url: SecretStr | None = None
+    pool_size: int = Field(default=8, ge=1, le=100)
+    connect_timeout: float = Field(default=10.0, gt=0)  # seconds
+    statement_cache_size: int = Field(default=100, ge=0)  # 0 for a PgBouncer that does not track prepared statements
+
+
+class CanarySettings(_Section):
+    """The rollout rule. ``means`` is the specification's: 20 interactions, plain means, steps of 10 %."""
+
+    rule: Literal["means"] = "means"
+    initial_share: float = Field(default=0.10, gt=0, lt=1)
+
+
+class TrainingSettings(_Section):
+    """What a training run may spend and what it must see before it opens an experiment."""
+
+    min_scored_conversations: int = Field(default=100, ge=1)
+    min_failures: int = Field(default=10, ge=0)
+    min_raters: int = Field(default=5, ge=0)
+    min_accept_conversations: int = Field(default=30, ge=2)
+    accept_margin: float = Field(default=0.01, ge=0, le=1)
+    select_size: int = Field(default=16, ge=4)
+    max_calls: int = Field(default=10_000, ge=1)
+    max_error_rate: float = Field(default=0.25, gt=0, le=1)
+    num_threads: int = Field(default=8, ge=1)
+    seed: int = 0
+
+
+class DspySettings(_Section):
+    """Everything of the improvement loop."""
+
+    agent_id: str = Field(default="default", min_length=1)
+    default_model: str = "openai/gpt-4o-mini"
+    api_base: str | None = None  # an OpenAI-compatible server; None means the provider's own
+    api_key: SecretStr | None = None  # None means the provider's own variable, such as OPENAI_API_KEY
+    reflection_model: str | None = None  # None means default_model
+    judge_model: str | None = None  # None means default_model
+    min_feedback_threshold: float = Field(default=0.0, ge=0, le=1)
+    max_interactions_query_limit: int = Field(default=10_000, ge=1)
+    canary: CanarySettings = Field(default_factory=CanarySettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+
+
+class Settings(BaseSettings):
+    """The whole tree; ``app_settings`` is its one instance."""
+
+    model_config = SettingsConfigDict(
+        env_nested_delimiter="__", env_file=".env", extra="ignore", validate_assignment=True, case_sensitive=False
+    )
+
+    storage: StorageSettings = Field(default_factory=StorageSettings)
+    dspy: DspySettings = Field(default_factory=DspySettings)
+
+
+def _known_keys(model: type[BaseModel], prefix: str) -> Iterable[str]:
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}".upper()
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield from _known_keys(nested, f"{key}__")
+        else:
+            yield key
+
+
+def _check_spelling(keys: Iterable[str]) -> None:
+    known = list(_known_keys(Settings, ""))
+    for key in sorted({key.upper() for key in keys}):
+        if not key.startswith(("DSPY__", "STORAGE__")) or key in known:
+            continue
+        if key.startswith("STORAGE__"):  # Bindu itself shares this prefix
+            logging.getLogger("bindu.settings").warning("%s is not a setting of bindu-dspy and is ignored", key)
+            continue
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+        raise SettingsError(f"{key} is not a setting. Did you mean {near}?")
+
+
+def _load() -> Settings:
+    env_file = Settings.model_config.get("env_file")
+    dotenv: dict[str, Any] = dict(DotEnvSettingsSource(Settings, env_file=env_file).env_vars)
+    _check_spelling([*os.environ, *dotenv])
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = "__".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(f"{key}: {first['msg']}. Correct it in the environment or in .env.") from None
+
+
+app_settings = _load()
