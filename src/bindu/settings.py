@@ -7,7 +7,7 @@ import difflib
 import logging
 import os
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
@@ -122,4 +122,24 @@ def _load() -> Settings:
         raise SettingsError(f"{key}: {first['msg']}. Correct it in the environment or in .env.") from None
 
 
-app_settings = _load()
+class _Lazy:
+    """Reads the environment on first use, so that a wrong setting is a sentence and not a failed import."""
+
+    _loaded: Settings | None = None
+
+    def _settings(self) -> Settings:
+        if _Lazy._loaded is None:
+            _Lazy._loaded = _load()
+        return _Lazy._loaded
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._settings(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._settings(), name, value)
+
+    def __repr__(self) -> str:
+        return repr(self._settings())
+
+
+app_settings = cast("Settings", _Lazy())

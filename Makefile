@@ -1,0 +1,36 @@
+# Two commands are all a new user needs: make demo, make test. Both set up .venv from uv.lock.
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+RUN := .venv/bin/
+ARGS ?=
+
+.PHONY: demo test check format bench clean
+
+demo: .venv/ready
+	$(RUN)bindu demo $(ARGS)
+
+test: .venv/ready
+	$(RUN)pytest $(ARGS)
+
+check: .venv/ready
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)mypy
+	$(RUN)lint-imports --no-cache
+
+format: .venv/ready
+	$(RUN)ruff check --fix .
+	$(RUN)ruff format .
+
+bench: .venv/ready
+	set -e; for file in benchmarks/*.py; do echo "== $$file"; $(RUN)python $$file $(ARGS); done
+
+clean:
+	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache
+
+.venv/ready: pyproject.toml uv.lock
+	@command -v uv >/dev/null 2>&1 || test -x .tools/bin/uv \
+		|| $(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools uv \
+		|| { echo "error: uv cannot be installed: pip is missing. Install pip (Debian: apt-get install python3-pip) or uv, then run make again." >&2; exit 4; }
+	$(UV) sync --locked --all-extras --quiet --python $(PYTHON)
+	@touch $@

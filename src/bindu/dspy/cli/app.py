@@ -1,0 +1,34 @@
+"""The ``bindu`` command: one program, one module per command."""
+
+from __future__ import annotations
+
+import typer
+
+from bindu.dspy.cli import canary, dataset, db, demo, feedback, prompt, runs, status, train
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="bindu",
+    help="Improve an agent's system prompt from what its users say: safely, measured and reversible.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("status")(status.status)
+app.command("train")(train.train)
+app.add_typer(canary.app, name="canary")
+app.add_typer(prompt.app, name="prompt")
+app.add_typer(dataset.app, name="dataset")
+app.add_typer(feedback.app, name="feedback")
+app.add_typer(runs.app, name="runs")
+app.add_typer(db.app, name="db")
+
+
+def main() -> None:
+    """Entry point of the installed ``bindu`` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

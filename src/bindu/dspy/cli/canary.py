@@ -1,0 +1,60 @@
+"""``bindu canary``: one step of the rollout. Also ``python -m bindu.dspy.cli.canary``."""
+
+from __future__ import annotations
+
+import typer
+
+from bindu.dspy.canary.controller import run_step
+from bindu.dspy.cli.output import AgentOption, JsonOption, agent_or_default, emit, run
+from bindu.dspy.insights import agent_status
+from bindu.dspy.models import Decision
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Move traffic between the active and the candidate prompt.", invoke_without_command=True)
+
+
+@app.callback()
+def default(ctx: typer.Context, agent: AgentOption = None, as_json: JsonOption = False) -> None:
+    """Run one step when no subcommand is named.
+
+    Example: bindu canary
+    """
+    if ctx.invoked_subcommand is None:
+        step(agent, as_json)
+
+
+@app.command("run")
+def step(agent: AgentOption = None, as_json: JsonOption = False) -> None:
+    """Look at the evidence once and move traffic by at most one step.
+
+    Example: bindu canary run --agent support
+    """
+    decision = run(lambda: run_step(agent_id=agent_or_default(agent)))
+    emit({"decision": decision}, as_json=as_json, text=lambda: _sentence(decision))
+
+
+@app.command("status")
+def status(agent: AgentOption = None, as_json: JsonOption = False) -> None:
+    """Say how the experiment stands, a sentence first.
+
+    Example: bindu canary status --json
+    """
+    found = run(lambda: agent_status(agent_id=agent_or_default(agent)))
+    emit(found, as_json=as_json, text=lambda: found.sentence)
+
+
+def _sentence(decision: Decision | None) -> str:
+    if decision is None:
+        return "No candidate is on trial: nothing to do."
+    move = f"{decision.share_before:.0%} -> {decision.share_after:.0%}"
+    return f"{decision.verdict}: candidate's traffic {move}. {decision.reason}"
+
+
+def main() -> None:
+    """Entry point of ``python -m bindu.dspy.cli.canary``."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""``bindu dataset``: what training would learn from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from bindu.dspy.cli.output import AgentOption, JsonOption, agent_or_default, emit, run
+from bindu.dspy.dataset import build_dataset
+from bindu.dspy.models import Dataset
+from bindu.dspy.strategies import parse_strategy
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Look at the golden dataset.", no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Keep ``preview`` a subcommand while it is the only one."""
+
+
+@app.command("preview")
+def preview(
+    strategy: Annotated[str, typer.Option(help="last_turn, full_history, last_n:3, ...")] = "last_turn",
+    require_feedback: Annotated[
+        bool, typer.Option("--require-feedback", help="Only use interactions with feedback.")
+    ] = False,
+    samples: Annotated[int, typer.Option(min=0, help="How many examples to show.")] = 3,
+    agent: AgentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how many tasks become examples, why the others do not, and a few of them.
+
+    Example: bindu dataset preview --strategy last_n:3 --require-feedback
+    """
+
+    async def service() -> Dataset:
+        chosen = parse_strategy(strategy)
+        return await build_dataset(
+            strategy=chosen, require_feedback=require_feedback, agent_id=agent_or_default(agent)
+        )
+
+    found = run(service)
+    shown = {"funnel": found.funnel, "golden": found.golden[:samples], "failures": found.failures[:samples]}
+    emit(shown, as_json=as_json, text=lambda: _table(found, samples))
+
+
+def _table(found: Dataset, samples: int) -> Table:
+    funnel = found.funnel
+    table = Table("what", "count", title="Golden dataset")
+    table.add_row("completed, pending and failed tasks", str(funnel.tasks))
+    for reason, count in sorted(funnel.drops.items()):
+        table.add_row(f"- {reason.replace('_', ' ')}", str(count))
+    table.add_row("golden examples", str(funnel.golden))
+    table.add_row("failures (score below .5)", str(funnel.failures))
+    for example in found.golden[:samples]:
+        table.add_row(f"user: {example.user_input[:160]}\nagent: {example.agent_output[:160]}", _score(example.feedback_score))
+    return table
+
+
+def _score(score: float | None) -> str:
+    return "" if score is None else f"{score:.2f}"

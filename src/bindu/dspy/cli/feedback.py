@@ -1,0 +1,68 @@
+"""``bindu feedback``: votes from the shell and from files of logs."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, agent_or_default, emit, run
+from bindu.dspy.collector import record_feedback
+from bindu.dspy.importer import ImportReport, import_jsonl
+from bindu.dspy.prompts import bootstrap_prompt
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Record a vote, or import conversations with their feedback.", no_args_is_help=True)
+
+
+@app.command("add")
+def add(
+    task_id: Annotated[str, typer.Argument(help="The task's id, ours or yours.")],
+    rating: Annotated[float | None, typer.Option(help="1 to 5.")] = None,
+    thumbs_up: Annotated[bool | None, typer.Option("--thumbs-up/--thumbs-down", help="A thumb.")] = None,
+    comment: Annotated[str | None, typer.Option(help="What the user said.")] = None,
+    rater: Annotated[str | None, typer.Option(help="Who voted; a rater has one vote per task.")] = None,
+    agent: AgentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Record one vote on a recorded task.
+
+    Example: bindu feedback add 0197f3c2-7b1e-7cc3-98c4-dc0c0c07398f --rating 4
+    """
+    given = {"rating": rating, "thumbs_up": thumbs_up, "comment": comment}
+    shape = {key: value for key, value in given.items() if value is not None}
+    vote = run(lambda: record_feedback(task_id, shape, rater_id=rater, agent_id=agent_or_default(agent)))
+    emit({"id": vote}, as_json=as_json, text=lambda: f"Vote {vote} is recorded.")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="One conversation a line; '-' reads standard input.")],
+    format_: Annotated[Literal["jsonl"], typer.Option("--format", help="The only format so far.")] = "jsonl",
+    system_prompt: Annotated[
+        str | None, typer.Option(help="The prompt that answered; becomes version 1 of an agent without one.")
+    ] = None,
+    dry_run: DryRunOption = False,
+    agent: AgentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Import recorded conversations and their votes; importing a file twice changes nothing.
+
+    Example: bindu feedback import --format jsonl conversations.jsonl --agent support
+    """
+    if str(file) != "-" and not file.is_file():
+        raise typer.BadParameter(f"{file} is not a file.", param_hint="FILE")
+
+    async def service() -> ImportReport:
+        agent_id = agent_or_default(agent)
+        if system_prompt is not None and not dry_run:
+            await bootstrap_prompt(system_prompt, agent_id=agent_id)
+        with nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8") as lines:
+            return await import_jsonl(lines, agent_id=agent_id, dry_run=dry_run)
+
+    report = run(service)
+    emit(report, as_json=as_json, text=lambda: report.sentence)

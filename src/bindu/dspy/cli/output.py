@@ -1,0 +1,102 @@
+"""What all commands share: running a service, printing its result, turning an error into an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import Annotated, Any, NoReturn, TypeVar
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from bindu.dspy import errors
+from bindu.dspy.storage import close_storage
+from bindu.settings import SettingsError, app_settings
+
+__all__ = ["AgentOption", "DryRunOption", "JsonOption", "agent_or_default", "emit", "fail", "out", "run"]
+
+USAGE, REFUSED, CONFIGURATION, BUDGET, INTERRUPTED = 2, 3, 4, 5, 130
+
+_EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (errors.ExperimentActiveError, REFUSED),
+    (errors.TrainingRefusedError, REFUSED),
+    (errors.BudgetExceededError, BUDGET),
+    (errors.NoActivePromptError, CONFIGURATION),
+    (errors.SchemaError, CONFIGURATION),
+    (errors.StorageNotConfiguredError, CONFIGURATION),
+    (ConnectionError, CONFIGURATION),
+    (SettingsError, CONFIGURATION),
+    (errors.StaleRolloutError, 0),
+    (errors.BinduError, USAGE),
+)
+
+AgentOption = Annotated[str | None, typer.Option("--agent", help="Whose prompt; default DSPY__AGENT_ID.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and change nothing.")]
+
+out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+T = TypeVar("T")
+
+
+def agent_or_default(agent: str | None) -> str:
+    """The agent that an option names, else the setting's."""
+    return agent if agent is not None else app_settings.dspy.agent_id
+
+
+def run(service: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run one service on a loop of its own; an expected error becomes a sentence and its exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=_err, show_path=False)])
+    for noisy in ("httpx", "httpcore", "asyncio", "LiteLLM"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+    async def closing() -> T:
+        try:
+            return await service()
+        finally:
+            await close_storage()
+
+    try:
+        return asyncio.run(closing())
+    except (errors.BinduError, SettingsError, ConnectionError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        _err.print("interrupted", markup=False)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def fail(error: BaseException) -> NoReturn:
+    """Print the error's sentence on standard error and leave with its exit code."""
+    code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
+    _err.print(f"error: {error}" if code else str(error), markup=False)
+    raise typer.Exit(code)
+
+
+def emit(value: Any, *, as_json: bool, text: Callable[[], Any]) -> None:
+    """Print a result: one JSON object, or what ``text`` renders for people."""
+    if as_json:
+        sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+    else:
+        rendered = text()
+        if isinstance(rendered, str):
+            out.print(rendered, markup=False)
+        else:
+            out.print(rendered)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")

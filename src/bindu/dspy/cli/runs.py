@@ -1,0 +1,37 @@
+"""``bindu runs``: what training did, and why."""
+
+from __future__ import annotations
+
+import typer
+from rich.table import Table
+
+from bindu.dspy.cli.output import AgentOption, JsonOption, agent_or_default, emit, run
+from bindu.dspy.models import TrainingRun
+from bindu.dspy.storage import get_storage
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Training runs and their outcomes.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_runs(agent: AgentOption = None, limit: int = 20, as_json: JsonOption = False) -> None:
+    """List the newest runs.
+
+    Example: bindu runs list --limit 5
+    """
+
+    async def service() -> list[TrainingRun]:
+        return await (await get_storage()).runs(agent_or_default(agent), limit=limit)
+
+    found = run(service)
+    emit({"runs": found}, as_json=as_json, text=lambda: _table(found))
+
+
+def _table(runs: list[TrainingRun]) -> Table:
+    table = Table("started", "optimizer", "strategy", "outcome", "calls", "reason")
+    for item in runs:
+        started = item.started_at.isoformat(timespec="minutes") if item.started_at else ""
+        outcome = item.outcome or item.state
+        table.add_row(started, item.optimizer, item.strategy, outcome, str(item.calls), item.reason or "")
+    return table

@@ -1,0 +1,54 @@
+"""``bindu train``: yesterday's feedback becomes today's candidate. Also ``python -m bindu.dspy.cli.train``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, agent_or_default, emit, fail, run
+from bindu.dspy.errors import BinduError, TrainingRefusedError
+from bindu.dspy.models import TrainingRun
+from bindu.dspy.strategies import parse_strategy
+
+__all__ = ["train"]
+
+
+def train(
+    optimizer: Annotated[str, typer.Option(help="Who writes the new prompt: simba.")] = "simba",
+    strategy: Annotated[
+        str, typer.Option(help="Which part of a conversation to learn from: last_turn, full_history, last_n:3, ...")
+    ] = "last_turn",
+    require_feedback: Annotated[
+        bool, typer.Option("--require-feedback", help="Only use interactions with feedback.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Repeat a run; default DSPY__TRAINING__SEED.")] = None,
+    ok_if_skipped: Annotated[bool, typer.Option("--ok-if-skipped", help="Exit 0 when a guard refuses.")] = False,
+    dry_run: DryRunOption = False,
+    agent: AgentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a candidate prompt and put it on trial with 10 % of the traffic.
+
+    Example: bindu train --optimizer simba --strategy last_turn --require-feedback
+    """
+
+    async def service() -> TrainingRun:
+        from bindu.dspy.train import run_training  # noqa: PLC0415 - DSPy loads only where it is needed
+
+        return await run_training(
+            optimizer,
+            parse_strategy(strategy),
+            require_feedback,
+            agent_id=agent_or_default(agent),
+            seed=seed,
+            dry_run=dry_run,
+        )
+
+    try:
+        result = run(service)
+    except typer.Exit as leaving:
+        if ok_if_skipped and leaving.exit_code == 3:
+            raise typer.Exit(0) from None
+        raise
+    emit(result, as_json=as_json, text=lambda: _sentence(result))
