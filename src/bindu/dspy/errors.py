@@ -11,6 +11,7 @@ BinduError
 ├── InvalidFeedbackError        ValueError       a vote of no known shape or out of range
 ├── InvalidHistoryError         ValueError       a conversation that is not a list of messages
 ├── UnknownStrategyError        ValueError       no extraction strategy of that name
+├── UnknownRuleError            ValueError       an experiment decided by a rule this version lacks
 ├── UnsupportedOptimizerError   ValueError       the optimizer cannot rewrite instructions
 ├── ExperimentActiveError       RuntimeError     a candidate is still on trial
 ├── StaleRolloutError           RuntimeError     somebody moved traffic since the decision was taken
@@ -40,6 +41,7 @@ __all__ = [
     "StorageUnavailableError",
     "TrainingRefusedError",
     "UnknownPromptError",
+    "UnknownRuleError",
     "UnknownStrategyError",
     "UnknownTaskError",
     "UnsupportedOptimizerError",
@@ -120,6 +122,18 @@ class InvalidHistoryError(BinduError, ValueError):
 
 class UnknownStrategyError(BinduError, ValueError):
     """A strategy specification that names none, or gives it wrong numbers."""
+
+
+class UnknownRuleError(BinduError, ValueError):
+    """An experiment was opened, or a decision taken, by a rule that this version does not have."""
+
+    def __init__(self, rule: str, known: tuple[str, ...]) -> None:
+        super().__init__(
+            f"No rule is called '{rule}'; this version has {', '.join(known)}. "
+            "Upgrade bindu-dspy to the version that opened the experiment."
+        )
+        self.rule = rule
+        self.known = known
 
 
 class UnsupportedOptimizerError(BinduError, ValueError):

@@ -1,0 +1,1 @@
+"""The rollout of a candidate, step by step."""

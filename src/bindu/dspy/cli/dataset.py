@@ -39,9 +39,7 @@ def preview(
 
     async def service() -> Dataset:
         chosen = parse_strategy(strategy)
-        return await build_dataset(
-            strategy=chosen, require_feedback=require_feedback, agent_id=agent_or_default(agent)
-        )
+        return await build_dataset(strategy=chosen, require_feedback=require_feedback, agent_id=agent_or_default(agent))
 
     found = run(service)
     shown = {"funnel": found.funnel, "golden": found.golden[:samples], "failures": found.failures[:samples]}
@@ -57,7 +55,9 @@ def _table(found: Dataset, samples: int) -> Table:
     table.add_row("golden examples", str(funnel.golden))
     table.add_row("failures (score below .5)", str(funnel.failures))
     for example in found.golden[:samples]:
-        table.add_row(f"user: {example.user_input[:160]}\nagent: {example.agent_output[:160]}", _score(example.feedback_score))
+        table.add_row(
+            f"user: {example.user_input[:160]}\nagent: {example.agent_output[:160]}", _score(example.feedback_score)
+        )
     return table
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import typer
 
 from bindu.dspy.cli.output import DryRunOption, JsonOption, emit, run
 from bindu.dspy.errors import StorageNotConfiguredError
-from bindu.dspy.postgres import migrate
+from bindu.dspy.postgres import embedded, migrate
 from bindu.settings import app_settings
 
 __all__ = ["app"]
@@ -14,8 +17,58 @@ __all__ = ["app"]
 app = typer.Typer(help="Bring the database to this version's schema, or look at it.", no_args_is_help=True)
 
 
-def _url() -> str:
+@contextmanager
+def _database() -> Iterator[str]:
+    """The URL of the database that the settings name, with an embedded server up for the while."""
     url = app_settings.storage.postgres_url
     if url is None or not url.get_secret_value():
         raise StorageNotConfiguredError
-    return url.get_secret_value()
+    folder = embedded.folder_of(url.get_secret_value())
+    if folder is None:
+        yield url.get_secret_value()
+        return
+    server = embedded.start(folder)
+    try:
+        yield server.url
+    finally:
+        server.close()
+
+
+@app.command("upgrade")
+def upgrade(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
+    """Apply the migrations that the database does not have yet.
+
+    Example: bindu db upgrade
+    """
+
+    async def service() -> list[str]:
+        with _database() as database:
+            return (await migrate.check(database)).pending if dry_run else await migrate.upgrade(database)
+
+    names = run(service)
+    verb = "Would apply" if dry_run else "Applied"
+    result = {"pending" if dry_run else "applied": names, "dry_run": dry_run}
+    emit(result, as_json=as_json, text=lambda: f"{verb} {', '.join(names)}." if names else "The schema is current.")
+
+
+@app.command("check")
+def check(as_json: JsonOption = False) -> None:
+    """Say which migrations are applied, pending, or unknown to this version.
+
+    Example: bindu db check --json
+    """
+
+    async def service() -> migrate.SchemaReport:
+        with _database() as database:
+            return await migrate.check(database)
+
+    report = run(service)
+    emit(report, as_json=as_json, text=lambda: _report(report))
+
+
+def _report(report: migrate.SchemaReport) -> str:
+    if report.unknown:
+        return f"The database is newer than this version ({', '.join(report.unknown)}). Upgrade bindu-dspy."
+    if report.pending:
+        return f"Pending: {', '.join(report.pending)}. Run 'bindu db upgrade'."
+    return f"The schema is current ({', '.join(report.applied)})."

@@ -20,7 +20,7 @@ from bindu.dspy import errors
 from bindu.dspy.storage import close_storage
 from bindu.settings import SettingsError, app_settings
 
-__all__ = ["AgentOption", "DryRunOption", "JsonOption", "agent_or_default", "emit", "fail", "out", "run"]
+__all__ = ["REFUSED", "AgentOption", "DryRunOption", "JsonOption", "agent_or_default", "emit", "run"]
 
 USAGE, REFUSED, CONFIGURATION, BUDGET, INTERRUPTED = 2, 3, 4, 5, 130
 
@@ -41,7 +41,7 @@ AgentOption = Annotated[str | None, typer.Option("--agent", help="Whose prompt; 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and change nothing.")]
 
-out = Console(highlight=False, soft_wrap=True)
+_out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 T = TypeVar("T")
@@ -52,8 +52,11 @@ def agent_or_default(agent: str | None) -> str:
     return agent if agent is not None else app_settings.dspy.agent_id
 
 
-def run(service: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run one service on a loop of its own; an expected error becomes a sentence and its exit code."""
+def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED) -> T:
+    """Run one service on a loop of its own; an expected error becomes a sentence and its exit code.
+
+    ``refused`` is the exit code when a guard says no.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=_err, show_path=False)])
     for noisy in ("httpx", "httpcore", "asyncio", "LiteLLM"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -67,15 +70,15 @@ def run(service: Callable[[], Coroutine[Any, Any, T]]) -> T:
     try:
         return asyncio.run(closing())
     except (errors.BinduError, SettingsError, ConnectionError) as error:
-        fail(error)
+        _fail(error, refused)
     except KeyboardInterrupt:
         _err.print("interrupted", markup=False)
         raise typer.Exit(INTERRUPTED) from None
 
 
-def fail(error: BaseException) -> NoReturn:
-    """Print the error's sentence on standard error and leave with its exit code."""
+def _fail(error: BaseException, refused: int) -> NoReturn:
     code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
+    code = refused if code == REFUSED else code
     _err.print(f"error: {error}" if code else str(error), markup=False)
     raise typer.Exit(code)
 
@@ -87,9 +90,9 @@ def emit(value: Any, *, as_json: bool, text: Callable[[], Any]) -> None:
     else:
         rendered = text()
         if isinstance(rendered, str):
-            out.print(rendered, markup=False)
+            _out.print(rendered, markup=False)
         else:
-            out.print(rendered)
+            _out.print(rendered)
 
 
 def _plain(value: Any) -> Any:

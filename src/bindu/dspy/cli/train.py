@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, agent_or_default, emit, fail, run
-from bindu.dspy.errors import BinduError, TrainingRefusedError
+from bindu.dspy.cli.output import REFUSED, AgentOption, DryRunOption, JsonOption, agent_or_default, emit, run
 from bindu.dspy.models import TrainingRun
 from bindu.dspy.strategies import parse_strategy
 
@@ -45,10 +44,20 @@ def train(
             dry_run=dry_run,
         )
 
-    try:
-        result = run(service)
-    except typer.Exit as leaving:
-        if ok_if_skipped and leaving.exit_code == 3:
-            raise typer.Exit(0) from None
-        raise
+    result = run(service, refused=0 if ok_if_skipped else REFUSED)
     emit(result, as_json=as_json, text=lambda: _sentence(result))
+
+
+def _sentence(result: TrainingRun) -> str:
+    return f"{result.outcome or 'Nothing was spent'}: {result.reason}"
+
+
+def main() -> None:
+    """Entry point of ``python -m bindu.dspy.cli.train``."""
+    program = typer.Typer(pretty_exceptions_enable=False)
+    program.command()(train)
+    program()
+
+
+if __name__ == "__main__":
+    main()

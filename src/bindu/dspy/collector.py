@@ -1,0 +1,208 @@
+"""Record what was said and what users thought of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from math import isfinite
+from typing import Any, get_args
+from uuid import RFC_4122, UUID
+
+import msgspec
+from uuid_utils.compat import uuid7
+
+from bindu.dspy.errors import (
+    InvalidFeedbackError,
+    InvalidHistoryError,
+    InvalidPromptError,
+    NoActivePromptError,
+    UnknownTaskError,
+)
+from bindu.dspy.feedback import parse_feedback
+from bindu.dspy.models import Feedback, JsonObject, Serving, Task, TaskState
+from bindu.dspy.promptcheck import normalize_prompt
+from bindu.dspy.storage import Storage, get_storage
+from bindu.settings import app_settings
+
+__all__ = ["new_id", "record_feedback", "record_task"]
+
+STATES: tuple[TaskState, ...] = get_args(TaskState)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_DAY = datetime(2020, 1, 1, tzinfo=UTC)  # no version 7 id is older than the format
+UUID7 = 7
+
+
+async def record_task(
+    history: Sequence[Mapping[str, Any]],
+    *,
+    prompt: Mapping[str, Any] | None = None,
+    prompt_id: int | None = None,
+    task_id: UUID | str | None = None,
+    unit_id: str | None = None,
+    context_id: str | None = None,
+    state: str = "completed",
+    usage: Mapping[str, Any] | None = None,
+    latency_ms: float | None = None,
+    agent_id: str | None = None,
+    now: datetime | None = None,
+) -> UUID:
+    """Store one exchange, tied to the prompt that answered it, and return its id for the feedback.
+
+    ``prompt`` is what ``select_prompt_with_canary`` returned; without it and without ``prompt_id`` the exchange
+    belongs to the active prompt. Recording the same ``task_id`` again changes nothing. Raises InvalidHistoryError,
+    InvalidPromptError, NoActivePromptError, UnknownPromptError.
+    """
+    served = prompt or {}
+    agent = agent_id or served.get("agent_id") or app_settings.dspy.agent_id
+    if agent != served.get("agent_id", agent):
+        raise InvalidPromptError(f"The prompt was selected for agent '{served['agent_id']}', not for '{agent}'.")
+    messages = _checked_history(history)
+    known_state = _checked_state(state)
+    if latency_ms is not None and not (isfinite(latency_ms) and latency_ms >= 0):
+        raise InvalidHistoryError(f"latency_ms is a time in milliseconds, not {latency_ms}.")
+    storage = await get_storage()
+    ours, theirs = _ids(task_id, now)
+    task = Task(
+        agent_id=agent,
+        id=ours,
+        external_id=theirs,
+        prompt_id=await _prompt_id(storage, agent, prompt, prompt_id),
+        history=messages,
+        state=known_state,
+        unit_id=unit_id or served.get("unit_id"),
+        context_id=context_id,
+        experiment_id=served.get("experiment_id"),
+        epoch=served.get("epoch") or 0,
+        usage=None if usage is None else dict(usage),
+        latency_ms=latency_ms,
+        created_at=now,
+    )
+    [stored] = await storage.add_tasks([task])
+    return stored
+
+
+async def record_feedback(
+    task_id: UUID | str,
+    feedback: Mapping[str, Any],
+    *,
+    rater_id: str | None = None,
+    idempotency_key: str | None = None,
+    agent_id: str | None = None,
+    now: datetime | None = None,
+) -> UUID:
+    """Store one vote on a task, by our id or the caller's; a rater's later vote replaces the earlier one.
+
+    ``feedback`` is ``{"rating": 1 to 5}`` or ``{"thumbs_up": true or false}``, with ``comment`` and ``correction``
+    as text if there are any. Raises InvalidFeedbackError and UnknownTaskError; nothing is stored then.
+    """
+    kind, score = parse_feedback(feedback)
+    comment = _text(feedback, "comment")
+    _text(feedback, "correction")
+    storage, agent = await get_storage(), agent_id or app_settings.dspy.agent_id
+    known = await storage.find_task(agent, task_id)
+    if known is None:
+        raise UnknownTaskError(agent, task_id)
+    vote = Feedback(
+        agent_id=agent,
+        task_id=known,
+        id=new_id(now),
+        kind=kind,
+        score=score,
+        rater_id=rater_id or "",
+        data=_plain(feedback, InvalidFeedbackError, "Feedback"),
+        comment=comment,
+        idempotency_key=idempotency_key,
+        created_at=now,
+    )
+    [stored] = await storage.add_feedback([vote])
+    return stored
+
+
+def new_id(now: datetime | None = None) -> UUID:
+    """A UUID of version 7 made at that time, None meaning now."""
+    return uuid7() if now is None else uuid7(nanoseconds=_milliseconds(now) * 1_000_000)
+
+
+def _milliseconds(at: datetime) -> int:
+    return (at - EPOCH) // timedelta(milliseconds=1)
+
+
+def _ids(task_id: UUID | str | None, now: datetime | None) -> tuple[UUID, str | None]:
+    """Ours and the caller's: an id that is not a version 7 of a plausible time is the caller's own."""
+    if task_id is None:
+        return new_id(now), None
+    given = _uuid(task_id)
+    if given is not None and given.variant == RFC_4122 and given.version == UUID7:
+        latest = (now or datetime.now(UTC)) + timedelta(days=1)
+        if _milliseconds(FIRST_DAY) <= given.int >> 80 <= _milliseconds(latest):
+            return given, None
+    return new_id(now), str(task_id)
+
+
+def _uuid(value: UUID | str) -> UUID | None:
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value)
+    except ValueError:
+        return None
+
+
+async def _prompt_id(storage: Storage, agent_id: str, prompt: Mapping[str, Any] | None, prompt_id: int | None) -> int:
+    served = None if prompt is None else prompt.get("id")
+    if served is not None and prompt_id not in (None, served):
+        raise InvalidPromptError(f"prompt_id is {prompt_id}, but the selected prompt is {served}. Give one of them.")
+    known = served if served is not None else prompt_id
+    if known is not None:
+        return int(known)
+    serving = await storage.serving(agent_id)
+    if serving is None:
+        raise NoActivePromptError(agent_id)
+    if prompt is not None:
+        _check_default(serving, prompt)
+    return serving.active.id
+
+
+def _check_default(serving: Serving, prompt: Mapping[str, Any]) -> None:
+    """A default that was served without the database is only the active prompt's if it is the same text."""
+    if normalize_prompt(str(prompt.get("prompt_text", ""))) != serving.active.text:
+        raise InvalidPromptError(
+            f"The text that was served is not active prompt {serving.active.id} of agent '{serving.agent_id}', "
+            "so the exchange cannot count for it. Keep the default equal to a stored prompt."
+        )
+
+
+def _checked_history(history: Sequence[Mapping[str, Any]]) -> list[JsonObject]:
+    if isinstance(history, str | bytes | Mapping) or not isinstance(history, Sequence) or not history:
+        raise InvalidHistoryError(
+            'A history is a list with at least one message, such as [{"role": "user", "content": "Hello"}].'
+        )
+    for place, message in enumerate(history, start=1):
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or not message["role"]:
+            raise InvalidHistoryError(f"Message {place} has no role; write it as {{'role': 'user', 'content': '...'}}.")
+        if not any(isinstance(message.get(key), str | list | tuple) for key in ("content", "parts", "tool_calls")):
+            raise InvalidHistoryError(f"Message {place} has no content; give it a text or a list of parts.")
+    plain: list[JsonObject] = [_plain(message, InvalidHistoryError, "A message") for message in history]
+    return plain
+
+
+def _plain(value: Mapping[str, Any], error: type[InvalidHistoryError | InvalidFeedbackError], what: str) -> JsonObject:
+    try:
+        plain: JsonObject = msgspec.to_builtins(dict(value), str_keys=True)
+    except (TypeError, RecursionError, OverflowError) as cause:
+        raise error(f"{what} holds something that JSON cannot: {cause}.") from None
+    return plain
+
+
+def _checked_state(state: str) -> TaskState:
+    for known in STATES:
+        if state == known:
+            return known
+    raise InvalidHistoryError(f"'{state}' is not a task's state; use one of {', '.join(STATES)}.")
+
+
+def _text(feedback: Mapping[str, Any], key: str) -> str | None:
+    value = feedback.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InvalidFeedbackError(f"A {key} is a text, not {type(value).__name__}.")
+    return value.strip() or None if value is not None else None

@@ -1,0 +1,261 @@
+"""Stored tasks become the golden dataset, stage by stage; every stage streams and counts what it drops.
+
+fetch -> normalise feedback -> extract by strategy -> filter by quality -> validate -> deduplicate
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from bindu.dspy.extractor import InteractionExtractor
+from bindu.dspy.feedback import normalize_feedback
+from bindu.dspy.models import Dataset, Funnel, Interaction, RawTask, TaskQuery
+from bindu.dspy.storage import get_storage
+from bindu.dspy.strategies import BaseExtractionStrategy, LastTurnStrategy
+from bindu.settings import app_settings
+
+if TYPE_CHECKING:
+    import dspy
+
+__all__ = [
+    "assemble",
+    "build_dataset",
+    "build_golden_dataset",
+    "convert_to_dspy_examples",
+    "deduplicate",
+    "extract_interactions",
+    "fetch_raw_task_data",
+    "filter_by_quality",
+    "normalize_feedback",
+    "validate",
+]
+
+FAILURE_BELOW = 0.5  # a lower score is an example to avoid, whatever the threshold
+
+
+async def build_golden_dataset(
+    limit: int | None = None,
+    strategy: BaseExtractionStrategy | None = None,
+    require_feedback: bool = True,
+    min_feedback_threshold: float = 0.0,
+    *,
+    agent_id: str | None = None,
+) -> list[Interaction]:
+    """The examples worth learning from, newest task first. Parameters and errors as for ``build_dataset``."""
+    dataset = await build_dataset(limit, strategy, require_feedback, min_feedback_threshold, agent_id=agent_id)
+    return dataset.golden
+
+
+async def build_dataset(
+    limit: int | None = None,
+    strategy: BaseExtractionStrategy | None = None,
+    require_feedback: bool = True,
+    min_feedback_threshold: float = 0.0,
+    *,
+    agent_id: str | None = None,
+) -> Dataset:
+    """Golden examples, failures, and the account of every task of the agent, newest task first.
+
+    Golden examples score at or above the threshold (those without feedback are golden unless it is required);
+    failures score below .5 whatever the threshold, so an example can be both. ``limit`` counts tasks, the newest
+    that pass; None means ``app_settings.dspy.max_interactions_query_limit``. The strategy is LastTurnStrategy by
+    default. Raises ValueError for a limit or threshold that cannot be, and what ``get_storage`` raises.
+    """
+    strategy = strategy or LastTurnStrategy()
+    query = _query(limit, agent_id, require_feedback, min_feedback_threshold, with_earlier=strategy.multi_turn)
+    funnel = Funnel()
+    unread = await (await get_storage()).count_tasks(query)
+    for reason, count in unread.items():
+        if reason != "tasks":  # counted as they are read: between two statements there may come more
+            funnel.tasks += count
+            funnel.drop(reason, count)
+    async with _closing(_read(query)) as tasks:
+        return await assemble(
+            tasks,
+            strategy,
+            require_feedback=require_feedback,
+            min_feedback_threshold=min_feedback_threshold,
+            funnel=funnel,
+        )
+
+
+async def assemble(
+    tasks: AsyncIterable[RawTask],
+    strategy: BaseExtractionStrategy,
+    *,
+    require_feedback: bool = True,
+    min_feedback_threshold: float = 0.0,
+    funnel: Funnel | None = None,
+) -> Dataset:
+    """Run all stages after fetching. For a strategy that cuts one example per task, the funnel adds up:
+
+    tasks = golden + failures that are not golden + all drops
+    """
+    funnel = Funnel() if funnel is None else funnel
+    found = extract_interactions(tasks, strategy, funnel=funnel)
+    good = filter_by_quality(
+        found, require_feedback=require_feedback, min_feedback_threshold=min_feedback_threshold, funnel=funnel
+    )
+    dataset = Dataset([], [], funnel)
+    async for example in deduplicate(validate(good, funnel=funnel), funnel=funnel):
+        if _is_golden(example.feedback_score, require_feedback, min_feedback_threshold):
+            dataset.golden.append(example)
+        if _is_failure(example.feedback_score):
+            dataset.failures.append(example)
+    funnel.golden, funnel.failures = len(dataset.golden), len(dataset.failures)
+    return dataset
+
+
+async def fetch_raw_task_data(
+    limit: int | None = None,
+    *,
+    agent_id: str | None = None,
+    require_feedback: bool = False,
+    min_feedback_threshold: float = 0.0,
+    with_earlier: bool = False,
+) -> AsyncIterator[RawTask]:
+    """Stream the newest ``limit`` completed tasks with each rater's latest vote; failures pass any threshold.
+
+    ``with_earlier`` adds the histories of the same context's earlier tasks.
+    """
+    query = _query(limit, agent_id, require_feedback, min_feedback_threshold, with_earlier=with_earlier)
+    async with _closing(_read(query)) as tasks:
+        async for task in tasks:
+            yield task
+
+
+async def extract_interactions(
+    tasks: AsyncIterable[RawTask],
+    strategy: BaseExtractionStrategy | None = None,
+    *,
+    funnel: Funnel | None = None,
+) -> AsyncIterator[Interaction]:
+    """Normalise each task's feedback to one score and cut its examples; a task without any is ``no_turn``."""
+    funnel = Funnel() if funnel is None else funnel
+    extractor = InteractionExtractor(strategy)
+    async for task in tasks:
+        funnel.tasks += 1
+        found = extractor.extract_task(task)
+        if not found:
+            funnel.drop("no_turn")
+        for interaction in found:
+            yield interaction
+
+
+async def filter_by_quality(
+    interactions: AsyncIterable[Interaction],
+    *,
+    require_feedback: bool = True,
+    min_feedback_threshold: float = 0.0,
+    funnel: Funnel | None = None,
+) -> AsyncIterator[Interaction]:
+    """Keep golden examples and failures; drop what is ``without_feedback`` or ``below_threshold``."""
+    funnel = Funnel() if funnel is None else funnel
+    async for one in interactions:
+        score = one.feedback_score
+        if _is_golden(score, require_feedback, min_feedback_threshold) or _is_failure(score):
+            yield one
+        else:
+            funnel.drop("without_feedback" if score is None else "below_threshold")
+
+
+async def validate(
+    interactions: AsyncIterable[Interaction], *, funnel: Funnel | None = None
+) -> AsyncIterator[Interaction]:
+    """Drop examples whose input or output says nothing (``empty``): custom strategies may cut anything."""
+    funnel = Funnel() if funnel is None else funnel
+    async for one in interactions:
+        if one.user_input.strip() and one.agent_output.strip():
+            yield one
+        else:
+            funnel.drop("empty")
+
+
+async def deduplicate(
+    interactions: AsyncIterable[Interaction], *, funnel: Funnel | None = None
+) -> AsyncIterator[Interaction]:
+    """Keep the first, which is the newest, of examples with the same texts; remembers 16 bytes of each."""
+    funnel = Funnel() if funnel is None else funnel
+    seen: set[bytes] = set()
+    async for one in interactions:
+        digest = _digest(one)
+        if digest in seen:
+            funnel.drop("duplicate")
+            continue
+        seen.add(digest)
+        yield one
+
+
+def convert_to_dspy_examples(interactions: Iterable[Interaction]) -> list[dspy.Example]:
+    """DSPy examples with ``input`` (the only input) and ``output``.
+
+    They also carry ``interaction`` (the task's id, with ``#window`` where there are several), ``feedback_score``,
+    ``feedback_type``, ``comments``, ``correction`` and ``context_id``.
+    """
+    import dspy  # noqa: PLC0415 - seconds and 100 MB that only training needs
+
+    return [
+        dspy.Example(
+            input=one.user_input,
+            output=one.agent_output,
+            interaction=str(one.id) if one.window is None else f"{one.id}#{one.window}",
+            feedback_score=one.feedback_score,
+            feedback_type=one.feedback_type,
+            comments=one.comments,
+            correction=one.correction,
+            context_id=one.context_id,
+        ).with_inputs("input")
+        for one in interactions
+    ]
+
+
+def _query(
+    limit: int | None, agent_id: str | None, require_feedback: bool, threshold: float, *, with_earlier: bool
+) -> TaskQuery:
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; ask for at least 1 task, or None for the setting.")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"min_feedback_threshold is {threshold}; scores lie between 0 and 1.")
+    return TaskQuery(
+        agent_id=agent_id or app_settings.dspy.agent_id,
+        limit=app_settings.dspy.max_interactions_query_limit if limit is None else limit,
+        require_feedback=require_feedback,
+        min_score=threshold,
+        with_earlier=with_earlier,
+    )
+
+
+async def _read(query: TaskQuery) -> AsyncIterator[RawTask]:
+    async with _closing((await get_storage()).read_tasks(query)) as tasks:
+        async for task in tasks:
+            yield task
+
+
+@asynccontextmanager
+async def _closing(tasks: AsyncIterator[RawTask]) -> AsyncIterator[AsyncIterator[RawTask]]:
+    """Let go of the database's cursor at once when a consumer stops early or a strategy raises."""
+    try:
+        yield tasks
+    finally:
+        if isinstance(tasks, AsyncGenerator):
+            await tasks.aclose()
+
+
+def _is_golden(score: float | None, require_feedback: bool, threshold: float) -> bool:
+    return not require_feedback if score is None else score >= threshold
+
+
+def _is_failure(score: float | None) -> bool:
+    return score is not None and score < FAILURE_BELOW
+
+
+def _digest(one: Interaction) -> bytes:
+    digest = blake2b(digest_size=16)
+    for text in (one.system_prompt or "", one.user_input, one.agent_output):
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8))
+        digest.update(data)
+    return digest.digest()

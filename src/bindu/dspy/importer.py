@@ -1,0 +1,316 @@
+"""Recorded conversations and their votes come in from a file of logs, once however often it is imported."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from bindu.dspy.collector import new_id
+from bindu.dspy.errors import ImportRefusedError, NoActivePromptError
+from bindu.dspy.extractor import clean_messages
+from bindu.dspy.feedback import parse_feedback
+from bindu.dspy.models import Feedback, FeedbackKind, Task
+from bindu.dspy.storage import Storage, get_storage
+from bindu.dspy.strategies import parse_turns
+from bindu.settings import app_settings
+
+__all__ = ["ImportReport", "import_jsonl"]
+
+MAX_COUNT = 10_000  # votes of one kind on one reply; more is a mistake in the file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportReport:
+    """What an import found and what it changed."""
+
+    rows: int
+    conversations: int
+    tasks_new: int
+    tasks_known: int
+    votes_new: int
+    votes_known: int
+    skipped: dict[str, int] = field(default_factory=dict)  # by reason
+    dry_run: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The report for people."""
+        skipped = "".join(f" Skipped: {count} {reason.replace('_', ' ')}." for reason, count in self.skipped.items())
+        return (
+            f"{'Nothing was stored, this is a dry run. ' if self.dry_run else ''}"
+            f"{self.rows} rows of {self.conversations} conversations: "
+            f"{self.tasks_new} new tasks ({self.tasks_known} known), "
+            f"{self.votes_new} new votes ({self.votes_known} known).{skipped}"
+        )
+
+
+async def import_jsonl(
+    lines: Iterable[str],
+    *,
+    agent_id: str | None = None,
+    prompt_id: int | None = None,
+    dry_run: bool = False,
+    batch_size: int = 500,
+) -> ImportReport:
+    """Store one task per line, and its votes; what is known already is left as it is.
+
+    A line is an object with ``message_id`` or ``id`` (the task's external id and its context), ``messages`` (role
+    and content or parts) and optionally ``conversation_id`` (the unit), ``created_at`` (ISO 8601, or seconds since
+    1970) and ``feedback``: one vote (``rating`` or ``thumbs_up``, ``comment``, ``correction``, ``rater_id``), a list
+    of votes, or the counts ``thumbs_up`` and ``thumbs_down``. Lines without a complete turn are skipped.
+
+    Tasks belong to ``prompt_id``, by default the active prompt. A dry run stores nothing and needs no prompt; it
+    cannot look into known tasks and counts their votes as known. Raises ImportRefusedError for a line that cannot be
+    read, with the lines before it stored and none after it; NoActivePromptError; UnknownPromptError.
+    """
+    storage = await get_storage()
+    agent_id = agent_id or app_settings.dspy.agent_id
+    tally = _Tally()
+    batches = _batches(_rows(lines, tally), batch_size)
+    if dry_run:
+        for batch in batches:
+            await _look_up(storage, agent_id, batch, tally)
+        return tally.report(dry_run=True)
+    if prompt_id is None:
+        prompt_id = await _active_prompt(storage, agent_id)
+    for batch in batches:
+        await _store(storage, agent_id, prompt_id, batch, tally)
+    return tally.report()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Vote:
+    rater_id: str
+    kind: FeedbackKind
+    score: float
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    external_id: str
+    conversation_id: str | None
+    messages: list[dict[str, Any]]
+    created_at: datetime | None
+    votes: Sequence[_Vote]
+
+
+class _Line(msgspec.Struct):
+    messages: list[dict[str, Any]]
+    message_id: str | int | None = None
+    id: str | int | None = None
+    conversation_id: str | int | None = None
+    created_at: datetime | int | float | None = None
+    feedback: dict[str, Any] | list[dict[str, Any]] | None = None
+
+
+class _Tally:
+    """Counts while the file streams by."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+        self.conversations: set[str] = set()
+
+    def add(self, what: str, new: int, total: int) -> None:
+        self.counts[f"{what}_new"] += new
+        self.counts[f"{what}_known"] += total - new
+
+    def report(self, *, dry_run: bool = False) -> ImportReport:
+        names = ("rows", "tasks_new", "tasks_known", "votes_new", "votes_known")
+        counts = {name: self.counts[name] for name in names}
+        conversations = len(self.conversations)
+        return ImportReport(**counts, conversations=conversations, skipped=dict(self.skipped), dry_run=dry_run)
+
+
+# store
+
+
+async def _active_prompt(storage: Storage, agent_id: str) -> int:
+    serving = await storage.serving(agent_id)
+    if serving is None:
+        raise NoActivePromptError(agent_id)
+    return serving.active.id
+
+
+async def _store(storage: Storage, agent_id: str, prompt_id: int, batch: Sequence[_Row], tally: _Tally) -> None:
+    tasks = [
+        Task(
+            agent_id=agent_id,
+            id=new_id(row.created_at),
+            prompt_id=prompt_id,
+            history=row.messages,
+            unit_id=row.conversation_id,
+            context_id=row.external_id,
+            external_id=row.external_id,
+            created_at=row.created_at,
+        )
+        for row in batch
+    ]
+    ids = await storage.add_tasks(tasks)
+    tally.add("tasks", _how_many_new(ids, [task.id for task in tasks]), len(tasks))
+    votes = [
+        _feedback(agent_id, task_id, row, vote) for task_id, row in zip(ids, batch, strict=True) for vote in row.votes
+    ]
+    if votes:
+        stored = await storage.add_feedback(votes)
+        tally.add("votes", _how_many_new(stored, [vote.id for vote in votes]), len(votes))
+
+
+def _feedback(agent_id: str, task_id: UUID, row: _Row, vote: _Vote) -> Feedback:
+    content = json.dumps([row.external_id, vote.rater_id, vote.data], sort_keys=True).encode()
+    return Feedback(
+        agent_id=agent_id,
+        task_id=task_id,
+        id=new_id(row.created_at),
+        kind=vote.kind,
+        score=vote.score,
+        rater_id=vote.rater_id,
+        data=vote.data,
+        comment=vote.data.get("comment"),
+        idempotency_key=f"import:{blake2b(content, digest_size=16).hexdigest()}",
+        created_at=row.created_at,
+    )
+
+
+async def _look_up(storage: Storage, agent_id: str, batch: Sequence[_Row], tally: _Tally) -> None:
+    for row in batch:
+        new = await storage.find_task(agent_id, row.external_id) is None
+        tally.add("tasks", int(new), 1)
+        tally.add("votes", len(row.votes) if new else 0, len(row.votes))
+
+
+def _how_many_new(stored: Sequence[UUID], proposed: Sequence[UUID]) -> int:
+    """Storage answers with the id that a known row had."""
+    return sum(ours == theirs for ours, theirs in zip(stored, proposed, strict=True))
+
+
+# read
+
+
+def _batches(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
+    """Lists of at most ``size`` rows; before a bad line stops everything, the rows before it."""
+    batch: list[_Row] = []
+    try:
+        for row in rows:
+            batch.append(row)
+            if len(batch) >= size:
+                yield batch
+                batch = []
+    except ImportRefusedError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+def _rows(lines: Iterable[str], tally: _Tally) -> Iterator[_Row]:
+    try:
+        for line in lines:
+            tally.counts["lines"] += 1
+            if not line.strip():
+                continue
+            row = _row(line.removeprefix("\ufeff"), tally)
+            tally.counts["rows"] += 1
+            tally.conversations.add(row.conversation_id or row.external_id)
+            if parse_turns(clean_messages(row.messages)):
+                yield row
+            else:
+                tally.skipped["rows_without_a_complete_turn"] += 1
+    except UnicodeDecodeError as error:
+        raise ImportRefusedError(
+            f"The file is not UTF-8 text shortly after line {tally.counts['lines']}: {error}."
+        ) from error
+    except (ValueError, msgspec.ValidationError, RecursionError) as error:
+        raise ImportRefusedError(
+            f"Line {tally.counts['lines']} cannot be imported: {str(error).rstrip('.')}. It and what follows was not "
+            "stored. Correct it and import the file again: what is known already stays as it is."
+        ) from error
+
+
+class _BadRowError(ValueError):
+    """What is wrong with a row, as a sentence."""
+
+
+def _row(text: str, tally: _Tally) -> _Row:
+    line = msgspec.convert(json.loads(text), _Line)  # unlike msgspec's, this decoder reads lone surrogates
+    external_id = _name(line.message_id) or _name(line.id)
+    if external_id is None:
+        raise _BadRowError("it has neither message_id nor id")
+    return _Row(
+        external_id=external_id,
+        conversation_id=_name(line.conversation_id),
+        messages=line.messages,
+        created_at=_moment(line.created_at),
+        votes=_votes(external_id, line.feedback, tally),
+    )
+
+
+def _name(value: object) -> str | None:
+    return None if value is None else str(value).strip() or None
+
+
+def _moment(value: datetime | float | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        at = value if isinstance(value, datetime) else datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise _BadRowError(f"created_at {value} is not a time in seconds since 1970") from None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    if at.timestamp() < 0:
+        raise _BadRowError(f"created_at {at} lies before 1970")
+    return at
+
+
+def _votes(
+    external_id: str, feedback: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None, tally: _Tally
+) -> list[_Vote]:
+    if isinstance(feedback, Sequence):
+        found = [_vote(one, f"anonymous-{i}@{external_id}", tally) for i, one in enumerate(feedback, 1)]
+        return [vote for vote in found if vote]
+    if not feedback:
+        return []
+    if "thumbs_down" in feedback:
+        return [*_counted(external_id, feedback, "up"), *_counted(external_id, feedback, "down")]
+    vote = _vote(feedback, "", tally)
+    return [vote] if vote else []
+
+
+def _vote(data: Mapping[str, Any], anonymous: str, tally: _Tally) -> _Vote | None:
+    for name in ("comment", "correction"):
+        if not isinstance(data.get(name), str | None):
+            raise _BadRowError(f"the {name} of its feedback is not a text")
+    if data.get("rating") is None and data.get("thumbs_up") is None:
+        if not data.keys() & {"rating", "thumbs_up", "comment", "correction"}:
+            parse_feedback(data)  # raises: none of our words is in it
+        if data.get("comment") or data.get("correction"):
+            tally.skipped["comments_without_a_vote"] += 1
+        return None
+    kind, score = parse_feedback(data)
+    return _Vote(rater_id=_name(data.get("rater_id")) or anonymous, kind=kind, score=score, data=dict(data))
+
+
+def _counted(external_id: str, counts: Mapping[str, Any], thumb: str) -> Iterator[_Vote]:
+    """One rater per vote, named so that the same counts give the same raters and more votes only add some.
+
+    The names hold the row's id: nobody knows whether the first rater of two replies was one person.
+    """
+    count = counts.get(f"thumbs_{thumb}")
+    if count is None:
+        return
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_COUNT:
+        raise _BadRowError(f"the count thumbs_{thumb} of its feedback is not a whole number from 0 to {MAX_COUNT}")
+    up = thumb == "up"
+    for i in range(1, count + 1):
+        rater_id = f"anonymous-{thumb}-{i}@{external_id}"
+        yield _Vote(rater_id=rater_id, kind="thumbs_up", score=float(up), data={"thumbs_up": up})

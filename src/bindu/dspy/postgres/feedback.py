@@ -1,0 +1,119 @@
+"""Votes: a rater has one per task that counts, the latest; the earlier ones are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from asyncpg import Record
+
+from bindu.dspy.errors import UnknownTaskError
+from bindu.dspy.models import Feedback
+from bindu.dspy.postgres.database import Connection, Database, rows
+from bindu.dspy.postgres.rows import clean, to_json
+from bindu.dspy.postgres.tasks import agent_of
+
+__all__ = ["FeedbackVerbs"]
+
+
+class _Stored(NamedTuple):
+    id: UUID
+    created_at: datetime
+
+
+class FeedbackVerbs(Database):
+    async def add_feedback(self, votes: Sequence[Feedback]) -> list[UUID]:
+        if not votes:
+            return []
+        agent_id = agent_of([vote.agent_id for vote in votes])
+
+        async def work(connection: Connection) -> list[UUID]:
+            task_ids = list({vote.task_id for vote in votes})
+            locked = await rows(connection, "lock_tasks", agent_id=agent_id, task_ids=task_ids)
+            tasks = {task["id"]: task for task in locked}
+            for vote in votes:
+                if vote.task_id not in tasks:
+                    raise UnknownTaskError(agent_id, vote.task_id)
+            earlier = await rows(connection, "votes_of_tasks", agent_id=agent_id, task_ids=task_ids)
+            ledger = _Ledger(earlier, tasks)
+            ids = [ledger.add(vote) for vote in votes]
+            await ledger.write(connection, agent_id)
+            return ids
+
+        return await self._transact(work)
+
+
+class _Ledger:
+    """The votes of some locked tasks, to which a batch is added in order."""
+
+    def __init__(self, stored: Sequence[Record], tasks: dict[UUID, Record]) -> None:
+        self._tasks = tasks
+        self._by_id = {(vote["task_id"], vote["id"]) for vote in stored}
+        self._by_key: dict[tuple[UUID, str], UUID] = {
+            (vote["task_id"], vote["idempotency_key"]): vote["id"]
+            for vote in stored
+            if vote["idempotency_key"] is not None
+        }
+        self._current = {
+            (vote["task_id"], vote["rater_id"]): _Stored(vote["id"], vote["created_at"])
+            for vote in stored
+            if vote["current"]
+        }
+        self._new: dict[tuple[UUID, UUID], tuple[Feedback, datetime]] = {}
+        self._superseded: dict[tuple[UUID, UUID], UUID] = {}
+
+    def add(self, vote: Feedback) -> UUID:
+        """Take a vote in and return its id, or the id of the vote that it repeats."""
+        key = None if vote.idempotency_key is None else (vote.task_id, clean(vote.idempotency_key))
+        if key is not None and key in self._by_key:
+            return self._by_key[key]
+        place = (vote.task_id, vote.id)
+        if place in self._by_id:
+            return vote.id
+        self._by_id.add(place)
+        if key is not None:
+            self._by_key[key] = vote.id
+        created_at: datetime = vote.created_at or self._tasks[vote.task_id]["now"]
+        self._new[place] = (vote, created_at)
+        self._supersede(vote, _Stored(vote.id, created_at))
+        return vote.id
+
+    def _supersede(self, vote: Feedback, new: _Stored) -> None:
+        rater = (vote.task_id, clean(vote.rater_id))
+        current = self._current.get(rater)
+        if current is not None and new.created_at < current.created_at:  # it arrived late
+            self._superseded[vote.task_id, new.id] = current.id
+            return
+        if current is not None:
+            self._superseded[vote.task_id, current.id] = new.id
+        self._current[rater] = new
+
+    async def write(self, connection: Connection, agent_id: str) -> None:
+        """First make room among the stored votes, then insert: the index allows one current vote per rater."""
+        old = [(*place, by) for place, by in self._superseded.items() if place not in self._new]
+        if old:
+            columns = dict(zip(("task_ids", "ids", "superseded_bys"), map(list, zip(*old, strict=True)), strict=True))
+            await rows(connection, "supersede_votes", agent_id=agent_id, **columns)
+        if self._new:
+            await rows(connection, "insert_votes", agent_id=agent_id, **self._columns())
+
+    def _columns(self) -> dict[str, list[Any]]:
+        new = [(vote, created_at, self._tasks[vote.task_id]) for vote, created_at in self._new.values()]
+        return {
+            "task_ids": [vote.task_id for vote, _, _ in new],
+            "ids": [vote.id for vote, _, _ in new],
+            "prompt_ids": [task["prompt_id"] for _, _, task in new],
+            "unit_ids": [task["unit_id"] for _, _, task in new],
+            "rater_ids": [clean(vote.rater_id) for vote, _, _ in new],
+            "kinds": [vote.kind for vote, _, _ in new],
+            "scores": [vote.score for vote, _, _ in new],
+            "datas": [to_json(vote.data) for vote, _, _ in new],
+            "comments": [None if vote.comment is None else clean(vote.comment) for vote, _, _ in new],
+            "idempotency_keys": [
+                None if vote.idempotency_key is None else clean(vote.idempotency_key) for vote, _, _ in new
+            ],
+            "superseded_bys": [self._superseded.get(place) for place in self._new],
+            "created_ats": [created_at for _, created_at, _ in new],
+        }

@@ -1,0 +1,55 @@
+"""Monthly partitions appear by themselves, made by whoever stores the first task of a month."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from uuid import UUID
+
+from bindu.dspy.postgres.database import Connection
+
+__all__ = ["Month", "create_month", "months_of"]
+
+Month = tuple[int, int]
+_TABLES = ("tasks", "task_feedback")  # the first is referenced by the second
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('bindu_dspy.partitions', 0))"
+_UUID7 = 7
+_LAST_YEAR = 9998
+
+
+def months_of(ids: Iterable[UUID]) -> set[Month]:
+    """The months of version 7 ids. Raises ValueError for an id of another version, whose month is chance."""
+    months = set()
+    for task_id in ids:
+        if task_id.version != _UUID7:
+            raise ValueError(f"Task id {task_id} is not a UUID version 7; give it as external_id instead.")
+        made = datetime.fromtimestamp((task_id.int >> 80) / 1000, UTC)
+        if made.year > _LAST_YEAR:
+            raise ValueError(f"Task id {task_id} is of the year {made.year}; a UUID version 7 starts with its time.")
+        months.add((made.year, made.month))
+    return months
+
+
+def _first_id(month: Month) -> UUID:
+    return UUID(int=int(datetime(*month, 1, tzinfo=UTC).timestamp() * 1000) << 80)
+
+
+async def create_month(connection: Connection, month: Month) -> None:
+    """Make a month's partitions unless they exist; inside a transaction of its own.
+
+    They are made apart and then attached: that locks out no reader or writer of other months for long. One at a
+    time, so that eight processes on the first of a month cannot deadlock.
+    """
+    year, number = month
+    names = {table: f"{table}_{year:04}_{number:02}" for table in _TABLES}
+    await connection.execute(_LOCK)
+    if await connection.fetchval("SELECT to_regclass($1)", f"bindu_dspy.{names['task_feedback']}") is not None:
+        return
+    following = (year + number // 12, number % 12 + 1)
+    for table, name in names.items():
+        parent = f"bindu_dspy.{table}"
+        await connection.execute(
+            f"CREATE TABLE bindu_dspy.{name} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS);"
+            f"ALTER TABLE {parent} ATTACH PARTITION bindu_dspy.{name}"
+            f" FOR VALUES FROM ('{_first_id(month)}') TO ('{_first_id(following)}')"
+        )

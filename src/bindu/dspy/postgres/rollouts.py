@@ -1,0 +1,231 @@
+"""Traffic moves here and nowhere else: each verb is one transaction, decided against one serving version."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import cast
+
+from asyncpg import Record
+
+from bindu.dspy.errors import (
+    ExperimentActiveError,
+    InvalidPromptError,
+    NoActivePromptError,
+    StaleRolloutError,
+    TrainingRefusedError,
+    UnknownPromptError,
+)
+from bindu.dspy.models import Decision, Experiment, Rollout, Trial
+from bindu.dspy.postgres.database import Connection, Database, one, row, rows
+from bindu.dspy.postgres.prompts import check_text, insert_prompt
+from bindu.dspy.postgres.rows import clean, to_decision, to_experiment, to_json
+
+__all__ = ["RolloutVerbs"]
+
+
+_OnTrial = tuple[int | None, float, int | None]  # the candidate, its share, the experiment
+
+
+@cache
+def _code_version() -> str:
+    try:
+        return version("bindu-dspy")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "unknown"
+
+
+class RolloutVerbs(Database):
+    async def begin_trial(self, trial: Trial, *, now: datetime | None = None) -> Experiment:
+        check_text(trial.text)
+        _check_live_share(trial.share)
+
+        async def work(connection: Connection) -> Experiment:
+            serving = await row(connection, "lock_serving", agent_id=trial.agent_id)
+            active_id = await _check_trial(connection, trial, serving)
+            candidate_id = await insert_prompt(
+                connection,
+                trial.agent_id,
+                trial.text,
+                origin=trial.origin,
+                now=now,
+                parent_id=trial.parent_id,
+                metadata=trial.metadata,
+            )
+            experiment = await _open_experiment(connection, trial, active_id, candidate_id, now)
+            on_trial = (candidate_id, trial.share, experiment.id)
+            await _set_serving(connection, trial.agent_id, trial.expected_version, active_id, on_trial)
+            await _log(connection, _opening(trial, experiment), now)
+            await _end_run(connection, trial, experiment, now)
+            return experiment
+
+        return await self._transact(work)
+
+    async def apply(self, rollout: Rollout, *, now: datetime | None = None) -> Decision:
+        if rollout.outcome is None:
+            _check_live_share(rollout.share_after)
+
+        async def work(connection: Connection) -> Decision:
+            serving = await row(connection, "lock_serving", agent_id=rollout.agent_id)
+            if (
+                serving is None
+                or serving["version"] != rollout.expected_version
+                or serving["experiment_id"] != rollout.experiment_id
+            ):
+                raise StaleRolloutError(rollout.agent_id)
+            await _move(connection, rollout, serving, now)
+            return await _log(connection, rollout, now)
+
+        return await self._transact(work)
+
+    async def experiment(self, agent_id: str, experiment_id: int) -> Experiment | None:
+        found = await self._row("experiment", agent_id=agent_id, experiment_id=experiment_id)
+        return None if found is None else to_experiment(found)
+
+    async def experiments(self, agent_id: str, *, limit: int = 100) -> list[Experiment]:
+        return [to_experiment(found) for found in await self._rows("experiments", agent_id=agent_id, limit=limit)]
+
+    async def decisions(self, agent_id: str, *, experiment_id: int | None = None, limit: int = 100) -> list[Decision]:
+        found = await self._rows("decisions", agent_id=agent_id, experiment_id=experiment_id, limit=limit)
+        return [to_decision(decision) for decision in found]
+
+
+def _check_live_share(share: float) -> None:
+    if not 0 < share <= 1:
+        raise InvalidPromptError(
+            f"A candidate on trial needs a share above 0 and at most 1, not {share}. To end the trial, give an outcome."
+        )
+
+
+async def _check_trial(connection: Connection, trial: Trial, serving: Record | None) -> int:
+    """The active prompt's number, when the trial may begin."""
+    if serving is None:
+        raise NoActivePromptError(trial.agent_id)
+    if serving["candidate_id"] is not None:
+        raise ExperimentActiveError(serving["candidate_id"], serving["candidate_share"])
+    if serving["version"] != trial.expected_version:
+        raise StaleRolloutError(trial.agent_id)
+    if serving["active_text"] == trial.text:
+        raise InvalidPromptError(
+            f"The candidate has the same text as the active prompt {serving['active_id']}; there is nothing to try."
+        )
+    if await row(connection, "prompt", agent_id=trial.agent_id, prompt_id=trial.parent_id) is None:
+        raise UnknownPromptError(trial.agent_id, trial.parent_id)
+    return cast("int", serving["active_id"])
+
+
+async def _open_experiment(
+    connection: Connection, trial: Trial, active_id: int, candidate_id: int, now: datetime | None
+) -> Experiment:
+    opened = await one(
+        connection,
+        "insert_experiment",
+        agent_id=trial.agent_id,
+        active_id=active_id,
+        candidate_id=candidate_id,
+        policy=to_json(trial.policy),
+        now=now,
+    )
+    return to_experiment(opened)
+
+
+def _opening(trial: Trial, experiment: Experiment) -> Rollout:
+    """What ``begin_trial`` does to the traffic, as the decision log tells it."""
+    return Rollout(
+        agent_id=trial.agent_id,
+        experiment_id=experiment.id,
+        expected_version=trial.expected_version,
+        verdict="open",
+        share_before=0.0,
+        share_after=trial.share,
+        reason=trial.reason or f"Prompt {experiment.candidate_id} goes on trial with {trial.share:.0%} of traffic.",
+        rule=str(trial.policy.get("rule", "means")),
+        rule_version=int(trial.policy.get("rule_version", 1)),
+        actor=trial.actor,
+    )
+
+
+async def _end_run(connection: Connection, trial: Trial, experiment: Experiment, now: datetime | None) -> None:
+    if trial.run_id is None:
+        return
+    ended = await row(
+        connection,
+        "improve_run",
+        agent_id=trial.agent_id,
+        run_id=trial.run_id,
+        candidate_id=experiment.candidate_id,
+        experiment_id=experiment.id,
+        now=now,
+    )
+    if ended is None:
+        raise TrainingRefusedError(
+            f"Training run {trial.run_id} of agent '{trial.agent_id}' is not running any more; nothing was deployed. "
+            "'bindu runs list' shows how it ended."
+        )
+
+
+async def _move(connection: Connection, rollout: Rollout, serving: Record, now: datetime | None) -> None:
+    agent_id, experiment_id, candidate_id = rollout.agent_id, rollout.experiment_id, serving["candidate_id"]
+    if rollout.share_after != serving["candidate_share"]:
+        await rows(connection, "next_epoch", agent_id=agent_id, experiment_id=experiment_id)
+    active_id: int = serving["active_id"]
+    on_trial: _OnTrial = (candidate_id, rollout.share_after, experiment_id)
+    if rollout.outcome is not None:
+        promoted = rollout.outcome == "promoted"
+        loser_id, status = (active_id, "deprecated") if promoted else (candidate_id, "rolled_back")
+        await rows(connection, "set_prompt_status", agent_id=agent_id, prompt_id=loser_id, status=status)
+        await rows(
+            connection,
+            "end_experiment",
+            agent_id=agent_id,
+            experiment_id=experiment_id,
+            outcome=rollout.outcome,
+            reason=clean(rollout.reason),
+            now=now,
+        )
+        active_id, on_trial = (candidate_id if promoted else active_id), (None, 0.0, None)
+    await _set_serving(connection, agent_id, rollout.expected_version, active_id, on_trial)
+
+
+async def _set_serving(
+    connection: Connection,
+    agent_id: str,
+    expected_version: int,
+    active_id: int,
+    on_trial: _OnTrial,
+) -> None:
+    candidate_id, share, experiment_id = on_trial
+    moved = await row(
+        connection,
+        "set_serving",
+        agent_id=agent_id,
+        expected_version=expected_version,
+        active_id=active_id,
+        candidate_id=candidate_id,
+        candidate_share=share,
+        experiment_id=experiment_id,
+    )
+    if moved is None:
+        raise StaleRolloutError(agent_id)
+
+
+async def _log(connection: Connection, rollout: Rollout, now: datetime | None) -> Decision:
+    logged = await one(
+        connection,
+        "insert_decision",
+        agent_id=rollout.agent_id,
+        experiment_id=rollout.experiment_id,
+        verdict=rollout.verdict,
+        share_before=rollout.share_before,
+        share_after=rollout.share_after,
+        reason=clean(rollout.reason),
+        inputs=to_json(rollout.inputs),
+        evidence=to_json(rollout.evidence),
+        rule=rollout.rule,
+        rule_version=rollout.rule_version,
+        code_version=_code_version(),
+        actor=rollout.actor,
+        now=now,
+    )
+    return to_decision(logged)

@@ -1,0 +1,111 @@
+"""Rows of the database become values of ``models``, and JSON becomes text that PostgreSQL takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from asyncpg import Record
+
+from bindu.dspy.models import Decision, Experiment, Prompt, PromptMetrics, RawTask, Serving, TrainingRun, Vote
+
+__all__ = [
+    "clean",
+    "from_json",
+    "to_decision",
+    "to_experiment",
+    "to_json",
+    "to_metrics",
+    "to_prompt",
+    "to_raw_task",
+    "to_run",
+    "to_serving",
+]
+
+from_json = msgspec.json.Decoder().decode
+_votes = msgspec.json.Decoder(tuple[Vote, ...]).decode
+
+
+def clean(text: str) -> str:
+    """What PostgreSQL cannot store (NUL and lone surrogates, which models do emit) becomes U+FFFD."""
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return whole.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def _clean_json(value: Any) -> Any:
+    match value:
+        case str():
+            return clean(value)
+        case dict():
+            return {_clean_json(key): _clean_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_clean_json(item) for item in value]
+        case _:
+            return value
+
+
+def to_json(value: Any) -> str:
+    """JSON text; what PostgreSQL cannot store in it is replaced, so that no conversation is lost over it."""
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_clean_json(value)).decode()
+    return text if "\\u0000" not in text else msgspec.json.encode(_clean_json(value)).decode()
+
+
+def to_prompt(agent_id: str, row: Record) -> Prompt:
+    return Prompt(
+        agent_id=agent_id,
+        id=row["id"],
+        text=row["text"],
+        status=row["status"],
+        traffic=row["traffic"],
+        parent_id=row["parent_id"],
+        origin=row["origin"],
+        metadata=from_json(row["metadata"]),
+        created_at=row["created_at"],
+    )
+
+
+def to_serving(agent_id: str, rows: list[Record]) -> Serving | None:
+    """One or two rows: each live prompt, with the columns of the serving row repeated."""
+    if not rows:
+        return None
+    live = {row["status"]: to_prompt(agent_id, row) for row in rows}
+    return Serving(
+        agent_id=agent_id,
+        version=rows[0]["version"],
+        active=live["active"],
+        candidate=live.get("candidate"),
+        share=rows[0]["candidate_share"],
+        experiment_id=rows[0]["experiment_id"],
+        epoch=rows[0]["epoch"],
+    )
+
+
+def to_metrics(row: Record) -> PromptMetrics:
+    return PromptMetrics(**row)
+
+
+def to_experiment(row: Record) -> Experiment:
+    return Experiment(**{**row, "policy": from_json(row["policy"])})
+
+
+def to_decision(row: Record) -> Decision:
+    return Decision(**{**row, "inputs": from_json(row["inputs"]), "evidence": from_json(row["evidence"])})
+
+
+def to_run(row: Record) -> TrainingRun:
+    return TrainingRun(**{**row, "details": from_json(row["details"])})
+
+
+def to_raw_task(row: Record, earlier: str | None) -> RawTask:
+    return RawTask(
+        id=row["id"],
+        prompt_id=row["prompt_id"],
+        context_id=row["context_id"],
+        created_at=row["created_at"],
+        history=from_json(row["history"]),
+        votes=_votes(row["votes"]) if row["votes"] else (),
+        earlier=tuple(from_json(earlier)) if earlier else (),
+    )

@@ -1,0 +1,129 @@
+-- name: set_serving
+-- Compare and swap: the version it was decided on, or no row
+UPDATE bindu_dspy.serving
+SET active_id = :active_id,
+    candidate_id = :candidate_id,
+    candidate_share = :candidate_share,
+    experiment_id = :experiment_id,
+    version = version + 1
+WHERE agent_id = :agent_id AND version = :expected_version
+RETURNING version
+
+-- name: insert_experiment
+INSERT INTO bindu_dspy.experiments (agent_id, id, active_id, candidate_id, policy, state, epoch, started_at)
+SELECT
+    :agent_id::text,
+    coalesce((SELECT max(id) FROM bindu_dspy.experiments WHERE agent_id = :agent_id), 0) + 1,
+    :active_id::integer,
+    :candidate_id::integer,
+    :policy::jsonb,
+    'running',
+    0,
+    coalesce(:now::timestamptz, now())
+RETURNING agent_id, id, active_id, candidate_id, policy, state, outcome, reason, epoch, started_at, ended_at
+
+-- name: next_epoch
+UPDATE bindu_dspy.experiments SET epoch = epoch + 1 WHERE agent_id = :agent_id AND id = :experiment_id
+
+-- name: end_experiment
+UPDATE bindu_dspy.experiments
+SET state = 'ended', outcome = :outcome, reason = :reason, ended_at = coalesce(:now::timestamptz, now())
+WHERE agent_id = :agent_id AND id = :experiment_id
+
+-- name: experiment
+SELECT agent_id, id, active_id, candidate_id, policy, state, outcome, reason, epoch, started_at, ended_at
+FROM bindu_dspy.experiments
+WHERE agent_id = :agent_id AND id = :experiment_id
+
+-- name: experiments
+SELECT agent_id, id, active_id, candidate_id, policy, state, outcome, reason, epoch, started_at, ended_at
+FROM bindu_dspy.experiments
+WHERE agent_id = :agent_id
+ORDER BY id DESC
+LIMIT :limit
+
+-- name: insert_decision
+INSERT INTO bindu_dspy.decisions (
+    agent_id, id, experiment_id, "window", verdict, share_before, share_after, reason, inputs, evidence,
+    rule, rule_version, code_version, actor, at
+)
+SELECT
+    :agent_id::text,
+    coalesce((SELECT max(id) FROM bindu_dspy.decisions WHERE agent_id = :agent_id), 0) + 1,
+    :experiment_id::integer,
+    coalesce((
+        SELECT max("window") FROM bindu_dspy.decisions
+        WHERE agent_id = :agent_id AND experiment_id = :experiment_id
+    ), -1) + 1,
+    :verdict::text,
+    :share_before::double precision,
+    :share_after::double precision,
+    :reason::text,
+    :inputs::jsonb,
+    :evidence::jsonb,
+    :rule::text,
+    :rule_version::integer,
+    :code_version::text,
+    :actor::text,
+    coalesce(:now::timestamptz, now())
+RETURNING
+    agent_id, id, experiment_id, "window", verdict, share_before, share_after, reason, inputs, evidence,
+    rule, rule_version, code_version, actor, at
+
+-- name: decisions
+SELECT
+    agent_id, id, experiment_id, "window", verdict, share_before, share_after, reason, inputs, evidence,
+    rule, rule_version, code_version, actor, at
+FROM bindu_dspy.decisions
+WHERE agent_id = :agent_id AND (:experiment_id::integer IS NULL OR experiment_id = :experiment_id)
+ORDER BY id DESC
+LIMIT :limit
+
+-- name: save_run
+-- An ended run is never changed: then no row comes back
+INSERT INTO bindu_dspy.training_runs AS run (
+    agent_id, id, optimizer, strategy, seed, state, outcome, reason, calls, candidate_id, experiment_id, details,
+    started_at, ended_at
+)
+VALUES (
+    :agent_id, :id, :optimizer, :strategy, :seed, :state, :outcome, :reason, :calls, :candidate_id, :experiment_id,
+    :details::jsonb,
+    coalesce(:started_at::timestamptz, :now::timestamptz, now()),
+    CASE WHEN :state = 'ended' THEN coalesce(:ended_at::timestamptz, :now::timestamptz, now()) END
+)
+ON CONFLICT (agent_id, id) DO UPDATE
+SET state = excluded.state,
+    outcome = excluded.outcome,
+    reason = excluded.reason,
+    calls = excluded.calls,
+    candidate_id = excluded.candidate_id,
+    experiment_id = excluded.experiment_id,
+    details = excluded.details,
+    ended_at = excluded.ended_at
+WHERE run.state = 'running'
+
+-- name: improve_run
+UPDATE bindu_dspy.training_runs
+SET state = 'ended',
+    outcome = 'improved',
+    candidate_id = :candidate_id,
+    experiment_id = :experiment_id,
+    ended_at = coalesce(:now::timestamptz, now())
+WHERE agent_id = :agent_id AND id = :run_id AND state = 'running'
+RETURNING id
+
+-- name: run
+SELECT
+    agent_id, id, optimizer, strategy, seed, state, outcome, reason, calls, candidate_id, experiment_id, details,
+    started_at, ended_at
+FROM bindu_dspy.training_runs
+WHERE agent_id = :agent_id AND id = :run_id
+
+-- name: runs
+SELECT
+    agent_id, id, optimizer, strategy, seed, state, outcome, reason, calls, candidate_id, experiment_id, details,
+    started_at, ended_at
+FROM bindu_dspy.training_runs
+WHERE agent_id = :agent_id
+ORDER BY started_at DESC, id DESC
+LIMIT :limit

@@ -1,0 +1,127 @@
+"""PostgresStorage: the verbs of ``Storage`` on one pool of connections."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from asyncpg import Record
+
+from bindu.dspy.errors import StorageUnavailableError
+from bindu.dspy.postgres import embedded, migrate
+from bindu.dspy.postgres.database import driver_url, translated, where
+from bindu.dspy.postgres.feedback import FeedbackVerbs
+from bindu.dspy.postgres.prompts import PromptVerbs
+from bindu.dspy.postgres.reading import ReadingVerbs
+from bindu.dspy.postgres.rollouts import RolloutVerbs
+from bindu.dspy.postgres.runs import RunVerbs
+from bindu.dspy.postgres.tasks import TaskVerbs
+from bindu.settings import StorageSettings
+
+__all__ = ["PostgresStorage"]
+
+_OLDEST = 15
+_COMMAND_TIMEOUT = 60.0  # seconds: a network that swallows packets must not stop a program for good
+
+
+class PostgresStorage(PromptVerbs, RolloutVerbs, TaskVerbs, FeedbackVerbs, ReadingVerbs, RunVerbs):
+    """A ``Storage`` on PostgreSQL >= 15. Belongs to the event loop that ``connect`` ran in."""
+
+    @classmethod
+    async def connect(cls, url: str, settings: StorageSettings) -> PostgresStorage:
+        """Open the database of a URL: ``postgresql://``, ``postgres://``, ``postgresql+asyncpg://``, ``embedded:PATH``.
+
+        A database without our schema gets it, an embedded one also what is missing. Raises
+        StorageUnavailableError, and SchemaError when the schema is older or newer than this code.
+        """
+        folder = embedded.folder_of(url)
+        server = None if folder is None else _Server(await asyncio.to_thread(embedded.start, folder), folder)
+        place = where(url) if server is None else f"embedded:{server.folder}"
+        try:
+            with translated(place):
+                pool = await _open_pool(url, settings, server)
+                try:
+                    await _prepare(pool, place, ours=server is not None)
+                except BaseException:
+                    pool.terminate()
+                    raise
+        except BaseException:
+            if server is not None:
+                server.close()
+            raise
+        return cls(pool, place, settings, server)
+
+    def __init__(
+        self, pool: asyncpg.Pool[Record], place: str, settings: StorageSettings, server: _Server | None
+    ) -> None:
+        super().__init__(pool, place, settings)
+        self._months = set()
+        self._server = server
+
+    async def close(self) -> None:
+        """Give the connections back; an embedded server stops when no other program uses it."""
+        try:
+            await self._pool.close()
+        finally:
+            if self._server is not None:
+                self._server.close()
+
+
+class _Server:
+    """An embedded server that is started again when it went away."""
+
+    def __init__(self, share: embedded.EmbeddedServer, folder: Path) -> None:
+        self._share = share
+        self.folder = folder
+
+    @property
+    def url(self) -> str:
+        return self._share.url
+
+    async def connect(self, *arguments: Any, **options: Any) -> asyncpg.Connection[Record]:
+        """What the pool opens its connections with."""
+        try:
+            return await asyncpg.connect(*arguments, **options)
+        except (OSError, asyncpg.CannotConnectNowError):
+            started = await asyncio.to_thread(embedded.start, self.folder)
+            before, self._share = self._share, started
+            before.close()
+            return await asyncpg.connect(*arguments, **options)
+
+    def close(self) -> None:
+        self._share.close()
+
+
+async def _open_pool(url: str, settings: StorageSettings, server: _Server | None) -> asyncpg.Pool[Record]:
+    pool: asyncpg.Pool[Record] = await asyncpg.create_pool(
+        driver_url(url) if server is None else server.url,
+        min_size=1,
+        max_size=settings.pool_size,
+        connect=None if server is None else server.connect,
+        reset=_reset,
+        timeout=settings.connect_timeout,
+        command_timeout=_COMMAND_TIMEOUT,
+        statement_cache_size=settings.statement_cache_size,
+        server_settings={"application_name": "bindu-dspy"},
+    )
+    return pool
+
+
+async def _reset(connection: Any) -> None:
+    """Nothing, as no verb leaves session state behind; but a cancelled one may leave its transaction."""
+    if connection.is_in_transaction():
+        await connection.execute("ROLLBACK")
+
+
+async def _prepare(pool: asyncpg.Pool[Record], place: str, *, ours: bool) -> None:
+    async with pool.acquire() as connection:
+        server = connection.get_server_version()
+        if server.major < _OLDEST:
+            raise StorageUnavailableError(place, f"it is version {server.major}, and {_OLDEST} or newer is needed")
+        report = await migrate.check(connection)
+        if report.pending and not report.unknown and (ours or not report.applied):
+            await migrate.upgrade(connection)
+        else:
+            migrate.require_current(report)

@@ -1,0 +1,259 @@
+"""Look prompts up, change them.
+
+Traffic and status change only through ``Storage.begin_trial`` and ``Storage.apply``, so shares always sum to 1 and
+at most two prompts are live, whatever is asked for here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from math import isfinite
+from typing import Any, NoReturn, get_args
+
+from bindu.dspy.decision import move_to
+from bindu.dspy.errors import (
+    ExperimentActiveError,
+    InvalidPromptError,
+    NoActivePromptError,
+    UnknownPromptError,
+)
+from bindu.dspy.models import JsonObject, Prompt, PromptMetrics, PromptStatus, Serving, Trial
+from bindu.dspy.promptcheck import normalize_prompt
+from bindu.dspy.storage import Storage, get_storage
+from bindu.settings import app_settings
+
+__all__ = [
+    "bootstrap_prompt",
+    "get_active_prompt",
+    "get_candidate_prompt",
+    "insert_prompt",
+    "prompt_view",
+    "trial_policy",
+    "update_prompt_status",
+    "update_prompt_traffic",
+    "zero_out_all_except",
+]
+
+DIGITS = 9
+STATUSES: tuple[PromptStatus, ...] = get_args(PromptStatus)
+
+
+def prompt_view(prompt: Prompt, metrics: PromptMetrics) -> dict[str, Any]:
+    """The specification's dictionary of a prompt."""
+    return {
+        "id": prompt.id,
+        "prompt_text": prompt.text,
+        "status": prompt.status,
+        "traffic": round(prompt.traffic, DIGITS),
+        "num_interactions": metrics.num_interactions,
+        "average_feedback_score": metrics.average_score,
+    }
+
+
+def trial_policy() -> JsonObject:
+    """What is frozen in an experiment when it opens: the rule; its numbers stay the controller's constants."""
+    return {"rule": app_settings.dspy.canary.rule}
+
+
+async def get_active_prompt(*, agent_id: str | None = None) -> dict[str, Any] | None:
+    """The prompt that most requests get, or None before bootstrap."""
+    storage, agent = await get_storage(), _agent(agent_id)
+    serving = await storage.serving(agent)
+    return None if serving is None else await _viewed(storage, serving.active)
+
+
+async def get_candidate_prompt(*, agent_id: str | None = None) -> dict[str, Any] | None:
+    """The prompt on trial, or None."""
+    storage, agent = await get_storage(), _agent(agent_id)
+    serving = await storage.serving(agent)
+    return None if serving is None or serving.candidate is None else await _viewed(storage, serving.candidate)
+
+
+async def bootstrap_prompt(text: str, *, agent_id: str | None = None, now: datetime | None = None) -> dict[str, Any]:
+    """Make ``text`` the active prompt at 100 %, unless the agent already has one; return the active prompt.
+
+    Safe to call at every start and from every replica. Raises InvalidPromptError for an empty text.
+    """
+    storage = await get_storage()
+    return await _viewed(storage, await storage.bootstrap(_agent(agent_id), normalize_prompt(text), now=now))
+
+
+async def insert_prompt(
+    text: str, status: str, traffic: float, *, agent_id: str | None = None, now: datetime | None = None
+) -> int:
+    """Store a new prompt and return its number.
+
+    ``candidate`` begins a trial with that share of traffic (the active prompt gets the rest), ``active`` is only
+    for an agent without prompts, ``deprecated`` and ``rolled_back`` take no traffic. Raises InvalidPromptError,
+    NoActivePromptError, ExperimentActiveError.
+    """
+    normal, kind, share = normalize_prompt(text), _status(status), _share(traffic)
+    storage, agent = await get_storage(), _agent(agent_id)
+    match kind:
+        case "active":
+            return await _insert_active(storage, agent, normal, share, now)
+        case "candidate":
+            return await _insert_candidate(storage, agent, normal, share, now)
+        case retired:
+            if share:
+                raise InvalidPromptError(f"A {retired} prompt takes no traffic; insert it with traffic 0.")
+            return (await storage.add_prompt(agent, normal, retired, now=now)).id
+
+
+async def update_prompt_traffic(
+    prompt_id: int, traffic: float, *, agent_id: str | None = None, now: datetime | None = None
+) -> None:
+    """Give a live prompt that share of traffic and the other one the rest.
+
+    A candidate at 0 is rolled back, at 1 promoted. A third prompt above 0, or a lone active prompt below 1, is a
+    ValueError. Raises StaleRolloutError when somebody moved traffic at the same time.
+    """
+    share = _share(traffic)
+    storage, agent = await get_storage(), _agent(agent_id)
+    serving = await _serving(storage, agent)
+    if serving.candidate is not None and prompt_id in (serving.active.id, serving.candidate.id):
+        wanted = share if prompt_id == serving.candidate.id else 1 - share
+        await _set_share(storage, serving, wanted, f"Traffic of prompt {prompt_id} was set to {share:.0%}.", now)
+    elif prompt_id == serving.active.id:
+        if share != 1:
+            raise InvalidPromptError(
+                f"Prompt {prompt_id} is the only live prompt and needs all traffic, not {share:.0%}. "
+                "Insert a candidate first."
+            )
+    elif (await _known(storage, agent, prompt_id)) and share != 0:
+        raise InvalidPromptError(
+            f"Prompt {prompt_id} is retired and cannot take traffic. Insert its text as a candidate."
+        )
+
+
+async def update_prompt_status(
+    prompt_id: int, status: str, *, agent_id: str | None = None, now: datetime | None = None
+) -> None:
+    """Change a prompt's status: ``active`` promotes the candidate, ``rolled_back`` ends its trial.
+
+    What is already so is left alone; every other change of a live prompt is a ValueError. Raises
+    StaleRolloutError when somebody moved traffic at the same time.
+    """
+    wanted = _status(status)
+    storage, agent = await get_storage(), _agent(agent_id)
+    serving = await _serving(storage, agent)
+    prompt = await _known(storage, agent, prompt_id)
+    if prompt.status == wanted:
+        return
+    match prompt.status, wanted:
+        case "candidate", "active":
+            await _set_share(storage, serving, 1.0, f"Prompt {prompt_id} was made active.", now)
+        case "candidate", "rolled_back":
+            await _set_share(storage, serving, 0.0, f"Prompt {prompt_id} was rolled back by hand.", now)
+        case (("deprecated" | "rolled_back"), ("deprecated" | "rolled_back")):
+            await storage.set_retired_status(agent, prompt_id, wanted)
+        case before, _:
+            _refuse_status(prompt_id, before, wanted)
+
+
+async def zero_out_all_except(
+    prompt_ids: Sequence[int], *, agent_id: str | None = None, now: datetime | None = None
+) -> None:
+    """Leave traffic only to these prompts: a candidate not named is rolled back, an active one gives way to it.
+
+    Raises ValueError when none of them is live, and StaleRolloutError.
+    """
+    storage, agent = await get_storage(), _agent(agent_id)
+    serving = await _serving(storage, agent)
+    kept = set(prompt_ids)
+    for prompt_id in sorted(kept):
+        await _known(storage, agent, prompt_id)
+    candidate_id = None if serving.candidate is None else serving.candidate.id
+    if not kept & {serving.active.id, candidate_id}:
+        raise InvalidPromptError(
+            f"None of {sorted(kept)} is live: somebody has to answer. "
+            f"Name prompt {serving.active.id}" + (f" or {candidate_id}." if candidate_id else ".")
+        )
+    if candidate_id is not None and not {serving.active.id, candidate_id} <= kept:
+        share, gone = (0.0, candidate_id) if serving.active.id in kept else (1.0, serving.active.id)
+        await _set_share(storage, serving, share, f"Traffic of prompt {gone} was set to 0%.", now)
+
+
+def _agent(agent_id: str | None) -> str:
+    return agent_id or app_settings.dspy.agent_id
+
+
+def _status(status: str) -> PromptStatus:
+    for known in STATUSES:
+        if status == known:
+            return known
+    raise InvalidPromptError(f"'{status}' is not a status of a prompt; use one of {', '.join(STATUSES)}.")
+
+
+def _share(traffic: float) -> float:
+    if isinstance(traffic, bool) or not isfinite(traffic) or not 0 <= traffic <= 1:
+        raise InvalidPromptError(f"Traffic is a share between 0 and 1, not {traffic}.")
+    return float(traffic)
+
+
+def _refuse_status(prompt_id: int, before: PromptStatus, wanted: PromptStatus) -> NoReturn:
+    advice = {
+        "active": "Promote a candidate instead: the prompt it replaces becomes deprecated.",
+        "candidate": "End its trial as 'active' or 'rolled_back'.",
+    }.get(before, "Insert its text as a new candidate.")
+    raise InvalidPromptError(f"Prompt {prompt_id} is {before} and cannot be made {wanted}. {advice}")
+
+
+async def _serving(storage: Storage, agent_id: str) -> Serving:
+    serving = await storage.serving(agent_id)
+    if serving is None:
+        raise NoActivePromptError(agent_id)
+    return serving
+
+
+async def _known(storage: Storage, agent_id: str, prompt_id: int) -> Prompt:
+    prompt = await storage.prompt(agent_id, prompt_id)
+    if prompt is None:
+        raise UnknownPromptError(agent_id, prompt_id)
+    return prompt
+
+
+async def _viewed(storage: Storage, prompt: Prompt) -> dict[str, Any]:
+    metrics = await storage.prompt_metrics(prompt.agent_id, [prompt.id])
+    return prompt_view(prompt, metrics[prompt.id])
+
+
+async def _insert_active(storage: Storage, agent_id: str, text: str, share: float, now: datetime | None) -> int:
+    if share != 1:
+        raise InvalidPromptError(f"The first active prompt needs all traffic, not {share:.0%}.")
+    before = await storage.serving(agent_id)
+    active = before.active if before is not None else await storage.bootstrap(agent_id, text, now=now)
+    if before is not None or active.text != text:  # or somebody else was first
+        raise InvalidPromptError(
+            f"Agent '{agent_id}' already has active prompt {active.id}. Insert the text as a candidate."
+        )
+    return active.id
+
+
+async def _insert_candidate(storage: Storage, agent_id: str, text: str, share: float, now: datetime | None) -> int:
+    if not 0 < share < 1:
+        raise InvalidPromptError(
+            f"A candidate shares traffic with the active prompt: above 0%, below 100%, not {share:.0%}."
+        )
+    serving = await _serving(storage, agent_id)
+    if serving.candidate is not None:
+        raise ExperimentActiveError(serving.candidate.id, serving.share)
+    trial = Trial(
+        agent_id=agent_id,
+        text=text,
+        expected_version=serving.version,
+        origin="manual",
+        parent_id=serving.active.id,
+        share=share,
+        policy=trial_policy(),
+        actor="person",
+        reason="Inserted as a candidate.",
+    )
+    return (await storage.begin_trial(trial, now=now)).candidate_id
+
+
+async def _set_share(storage: Storage, serving: Serving, share: float, reason: str, now: datetime | None) -> None:
+    rollout = move_to(serving, share, reason=reason, actor="person")
+    if rollout.verdict != "hold":
+        await storage.apply(rollout, now=now)

@@ -1,0 +1,80 @@
+"""A real PostgreSQL for every test that asks: one server per worker, one fresh database per test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from bindu.dspy.postgres import embedded
+from bindu.dspy.postgres.migrate import upgrade
+from bindu.dspy.postgres.storage import PostgresStorage
+from bindu.dspy.storage import use_storage
+from bindu.settings import StorageSettings
+
+_TEMPLATE = "bindu_template"
+_numbers = count(1)
+
+
+async def execute(url: str, *statements: str) -> None:
+    """Run statements, each in its own transaction, on a connection of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def named(url: str, database: str) -> str:
+    """The same server's URL for another database."""
+    return urlsplit(url)._replace(path=f"/{database}").geturl()
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The worker's own server. What tests store need not outlive a power cut, so no commit waits for the disk."""
+    server = embedded.start(tmp_path_factory.mktemp("postgres"))
+    asyncio.run(execute(server.url, "ALTER SYSTEM SET synchronous_commit = off", "SELECT pg_reload_conf()"))
+    yield server.url
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def empty_template(server_url: str) -> str:
+    """The name of a migrated, empty database to clone."""
+    asyncio.run(execute(server_url, f"CREATE DATABASE {_TEMPLATE}"))
+    asyncio.run(upgrade(named(server_url, _TEMPLATE)))
+    return _TEMPLATE
+
+
+@pytest.fixture
+def blank_url(server_url: str) -> Iterator[str]:
+    """A fresh database without our schema."""
+    yield from _database(server_url, "template1")
+
+
+@pytest.fixture
+def postgres_url(server_url: str, empty_template: str) -> Iterator[str]:
+    """A fresh database with our schema and no row."""
+    yield from _database(server_url, empty_template)
+
+
+def _database(server_url: str, template: str) -> Iterator[str]:
+    name = f"bindu_test_{next(_numbers)}"
+    asyncio.run(execute(server_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"))
+    yield named(server_url, name)
+    asyncio.run(execute(server_url, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def storage(postgres_url: str) -> AsyncIterator[PostgresStorage]:
+    """A storage on the fresh database, in use by every service inside the test."""
+    opened = await PostgresStorage.connect(postgres_url, StorageSettings())
+    with use_storage(opened):
+        yield opened
+    await opened.close()

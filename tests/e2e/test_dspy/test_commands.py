@@ -1,0 +1,191 @@
+"""The commands as a user runs them: help, exit codes, one JSON object on standard output."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import typer.main
+
+BIN = Path(sys.executable).parent
+CONVERSATION = {
+    "id": "a1",
+    "conversation_id": "c1",
+    "messages": [{"role": "user", "content": "Where is it?"}, {"role": "assistant", "content": "On its way."}],
+    "feedback": {"thumbs_up": True},
+}
+
+Bindu = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def bindu(tmp_path: Path, postgres_url: str) -> Bindu:
+    def call(*words: str, stdin: str = "", program: tuple[str, ...] = (str(BIN / "bindu"),), **extra: str) -> Any:
+        environment = {"PATH": os.environ["PATH"], "STORAGE__POSTGRES_URL": postgres_url, "NO_COLOR": "1"}
+        return subprocess.run(
+            [*program, *words],
+            cwd=tmp_path,
+            env=environment | extra,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    return call
+
+
+def leaf_commands() -> dict[str, click.Command]:
+    from bindu.dspy.cli.app import app
+
+    found: dict[str, click.Command] = {}
+
+    def walk(command: click.Command, path: str) -> None:
+        if isinstance(command, click.Group):
+            for name, child in command.commands.items():
+                walk(child, f"{path} {name}".strip())
+        else:
+            found[path] = command
+
+    walk(typer.main.get_command(app), "")
+    return found
+
+
+@pytest.mark.parametrize("path", leaf_commands())
+def test_every_command_has_an_example_and_json(path: str) -> None:
+    command = leaf_commands()[path]
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert "--json" in options
+    assert f"bindu {path}" in (command.help or "").partition("Example:")[2]
+
+
+def test_a_prompt_is_added_served_listed_and_shown(bindu: Bindu) -> None:
+    added = bindu("prompt", "add", "--json", stdin="You help.\n")
+    again = bindu("prompt", "add", "--json", stdin="You help a lot.\n")
+    listed = json.loads(bindu("prompt", "list", "--json").stdout)["prompts"]
+    shown = bindu("prompt", "show", "2")
+    assert json.loads(added.stdout)["traffic"] == 1.0
+    assert json.loads(again.stdout)["status"] == "candidate"
+    assert [(p["id"], p["status"], p["traffic"]) for p in listed] == [(1, "active", 0.9), (2, "candidate", 0.1)]
+    assert shown.stdout == "You help a lot.\n"
+
+
+def test_a_dry_run_changes_nothing(bindu: Bindu) -> None:
+    bindu("prompt", "add", "--dry-run", stdin="You help.")
+    assert json.loads(bindu("prompt", "list", "--json").stdout) == {"prompts": []}
+
+
+def test_importing_twice_changes_nothing(bindu: Bindu) -> None:
+    line = json.dumps(CONVERSATION)
+    words = ("feedback", "import", "-", "--format", "jsonl", "--system-prompt", "You help.", "--json")
+    first, second = (json.loads(bindu(*words, stdin=line).stdout) for _ in range(2))
+    assert (first["tasks_new"], first["votes_new"]) == (1, 1)
+    assert (second["tasks_new"], second["votes_new"]) == (0, 0)
+    assert (second["tasks_known"], second["votes_known"]) == (1, 1)
+
+
+def test_feedback_out_of_range_is_a_sentence_and_stores_nothing(bindu: Bindu) -> None:
+    bindu("feedback", "import", "-", "--system-prompt", "You help.", stdin=json.dumps(CONVERSATION | {"feedback": []}))
+    refused = bindu("feedback", "add", "a1", "--rating", "99")
+    preview = json.loads(bindu("dataset", "preview", "--require-feedback", "--json").stdout)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ")
+    assert "1 to 5" in refused.stderr
+    assert preview["funnel"]["golden"] == 0
+
+
+def test_feedback_for_an_unknown_task_says_what_to_do(bindu: Bindu) -> None:
+    bindu("prompt", "add", stdin="You help.")
+    refused = bindu("feedback", "add", "nobody", "--rating", "4")
+    assert refused.returncode == 2
+    assert "has no task nobody" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "program", [(sys.executable, "-m", "bindu.dspy.cli.train"), (str(BIN / "bindu"), "train")], ids=["module", "bindu"]
+)
+def test_training_with_too_few_examples_is_refused_with_3(bindu: Bindu, program: tuple[str, ...]) -> None:
+    bindu("prompt", "add", stdin="You help.")
+    words = ("--optimizer", "simba", "--strategy", "last_turn", "--require-feedback")
+    refused = bindu(*words, program=program, DSPY__API_BASE="http://127.0.0.1:9", DSPY__API_KEY="none")
+    skipped = bindu(*words, "--ok-if-skipped", program=program, DSPY__API_BASE="http://127.0.0.1:9")
+    assert refused.returncode == 3, refused.stderr
+    assert "100" in refused.stdout + refused.stderr
+    assert skipped.returncode == 0
+
+
+def test_training_during_an_experiment_is_refused_with_3(bindu: Bindu) -> None:
+    bindu("prompt", "add", stdin="You help.")
+    bindu("prompt", "add", stdin="You help a lot.")
+    refused = bindu("train", "--optimizer", "simba")
+    assert refused.returncode == 3
+    assert "still on trial with 10% of traffic" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (("train", "--optimizer", "bootstrap"), 2, "simba"),
+        (("train", "--strategy", "last_trun"), 2, "last_turn"),
+        (("train",), 4, "has no active prompt"),
+        (("prompt", "show", "7"), 2, "has no prompt 7"),
+        (("nonsense",), 2, "No such command"),
+        (("feedback", "import", "absent.jsonl"), 2, "is not a file"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_its_exit_code(
+    bindu: Bindu, words: tuple[str, ...], code: int, sentence: str
+) -> None:
+    done = bindu(*words)
+    assert done.returncode == code, done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("canary",), ("train",), ("status",), ("prompt", "list"), ("db", "check")])
+def test_without_a_database_every_command_leaves_with_4_and_a_way_out(bindu: Bindu, command: tuple[str, ...]) -> None:
+    unset = bindu(*command, STORAGE__POSTGRES_URL="")
+    away = bindu(*command, STORAGE__POSTGRES_URL="postgresql://me:hidden@127.0.0.1:9/none")
+    assert (unset.returncode, away.returncode) == (4, 4), unset.stderr + away.stderr
+    assert "embedded:" in unset.stderr
+    assert "127.0.0.1:9" in away.stderr
+    assert "hidden" not in away.stderr
+
+
+def test_a_misspelt_setting_is_a_sentence_and_4(bindu: Bindu) -> None:
+    done = bindu("status", DSPY__AGENTID="x")
+    assert done.returncode == 4
+    assert "Did you mean DSPY__AGENT_ID?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "program",
+    [(sys.executable, "-m", "bindu.dspy.cli.canary"), (str(BIN / "bindu"), "canary")],
+    ids=["module", "bindu"],
+)
+def test_the_canary_has_nothing_to_do_without_a_candidate(bindu: Bindu, program: tuple[str, ...]) -> None:
+    bindu("prompt", "add", stdin="You help.")
+    done = bindu(program=program)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stdout
+
+
+def test_each_canary_run_writes_one_decision(bindu: Bindu) -> None:
+    bindu("prompt", "add", stdin="You help.")
+    bindu("prompt", "add", stdin="You help a lot.")
+    decisions = [json.loads(bindu("canary", "--json").stdout)["decision"] for _ in range(2)]
+    assert [(d["verdict"], d["window"], d["share_after"]) for d in decisions] == [("hold", 1, 0.1), ("hold", 2, 0.1)]
+
+
+def test_the_schema_can_be_checked_and_upgraded(bindu: Bindu) -> None:
+    upgraded = json.loads(bindu("db", "upgrade", "--json").stdout)
+    checked = json.loads(bindu("db", "check", "--json").stdout)
+    assert upgraded["applied"] == []
+    assert checked["pending"] == []
+    assert checked["applied"]

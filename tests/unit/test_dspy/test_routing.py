@@ -1,0 +1,87 @@
+"""Assignment: stable, monotone, fair and independent."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bindu.dspy.models import Prompt, Serving
+from bindu.dspy.routing import arm_of, salt_of, select
+
+shares = st.floats(0, 1)
+units = st.text(st.characters(), max_size=80)
+IDS = [f"conversation-{number}" for number in range(100_000)]
+
+
+def serving(share: float, experiment_id: int | None = 1, agent_id: str = "support") -> Serving:
+    def prompt(number: int, status: str, traffic: float) -> Prompt:
+        return Prompt(agent_id=agent_id, id=number, text="You help.", status=status, traffic=traffic)
+
+    candidate = prompt(2, "candidate", share) if experiment_id is not None else None
+    return Serving(
+        agent_id=agent_id,
+        version=2,
+        active=prompt(1, "active", 1 - share),
+        candidate=candidate,
+        share=share,
+        experiment_id=experiment_id,
+    )
+
+
+@given(units, st.integers(1, 50), shares, shares)
+def test_raising_the_share_never_takes_the_candidate_from_a_unit(
+    unit: str, experiment: int, one: float, other: float
+) -> None:
+    low, high = sorted((one, other))
+    salt = salt_of("support", experiment)
+    if arm_of(unit, salt, low) == "candidate":
+        assert arm_of(unit, salt, high) == "candidate"
+
+
+@given(units, st.integers(1, 50))
+def test_nobody_sees_a_candidate_at_zero_and_everybody_at_one(unit: str, experiment: int) -> None:
+    salt = salt_of("support", experiment)
+    assert arm_of(unit, salt, 0.0) == "active"
+    assert arm_of(unit, salt, 1.0) == "candidate"
+
+
+@given(units, shares, st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True))
+def test_a_unit_gets_one_arm_whatever_is_drawn(unit: str, share: float, one: float, other: float) -> None:
+    assert select(serving(share), unit, one) == select(serving(share), unit, other)
+
+
+@given(shares, st.floats(0, 1, exclude_max=True))
+def test_a_call_without_a_unit_follows_its_draw(share: float, draw: float) -> None:
+    assert (select(serving(share), None, draw) == "candidate") is (draw < share)
+
+
+@given(units, st.floats(0, 1, exclude_max=True))
+def test_without_an_experiment_everybody_sees_the_active_prompt(unit: str, draw: float) -> None:
+    alone = serving(0.0, experiment_id=None)
+    assert select(alone, unit, draw) == select(alone, None, draw) == "active"
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
+def test_the_share_of_a_million_units_is_within_three_sigma(share: float) -> None:
+    salt, count = salt_of("support", 7), 1_000_000
+    candidates = sum(arm_of(f"conversation-{number}", salt, share) == "candidate" for number in range(count))
+    assert abs(candidates / count - share) < 3 * math.sqrt(share * (1 - share) / count)
+
+
+def test_arms_of_two_experiments_and_of_two_agents_are_independent() -> None:
+    first = [arm_of(unit, salt_of("support", 1), 0.5) == "candidate" for unit in IDS]
+    for salt in (salt_of("support", 2), salt_of("sales", 1)):
+        other = [arm_of(unit, salt, 0.5) == "candidate" for unit in IDS]
+        together = sum(a and b for a, b in zip(first, other, strict=True)) / len(IDS)
+        assert abs(together - 0.25) < 3 * math.sqrt(0.25 * 0.75 / len(IDS))
+
+
+def test_an_agents_name_cannot_be_confused_with_anothers_experiment() -> None:
+    assert salt_of("a1", 1).digest() != salt_of("a", 11).digest()
+
+
+def test_the_assignment_of_a_unit_is_the_same_in_every_version() -> None:
+    salt = salt_of("support", 1)
+    arms = "".join(arm_of(f"unit-{number}", salt, 0.3)[0] for number in range(40))
+    assert arms == "aaacaacacaaaaaaacaacacacaaaaccaccacaaacc"
