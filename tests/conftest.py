@@ -66,7 +66,8 @@ def postgres_url(server_url: str, empty_template: str) -> Iterator[str]:
 
 def _database(server_url: str, template: str) -> Iterator[str]:
     name = f"bindu_test_{next(_numbers)}"
-    asyncio.run(execute(server_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"))
+    # Written to the log: STRATEGY file_copy would wait for a checkpoint, seconds on a busy disk
+    asyncio.run(execute(server_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log"))
     yield named(server_url, name)
     asyncio.run(execute(server_url, f"DROP DATABASE {name} WITH (FORCE)"))
 

@@ -5,8 +5,7 @@ fetch -> normalise feedback -> extract by strategy -> filter by quality -> valid
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -34,6 +33,7 @@ __all__ = [
 ]
 
 FAILURE_BELOW = 0.5  # a lower score is an example to avoid, whatever the threshold
+_ROUNDING = 1e-9  # the database's mean of seven votes of .8 is a little less; our stage decides exactly
 
 
 async def build_golden_dataset(
@@ -66,20 +66,18 @@ async def build_dataset(
     """
     strategy = strategy or LastTurnStrategy()
     query = _query(limit, agent_id, require_feedback, min_feedback_threshold, with_earlier=strategy.multi_turn)
-    funnel = Funnel()
-    unread = await (await get_storage()).count_tasks(query)
-    for reason, count in unread.items():
+    storage, funnel = await get_storage(), Funnel()
+    for reason, count in (await storage.count_tasks(query)).items():
         if reason != "tasks":  # counted as they are read: between two statements there may come more
             funnel.tasks += count
             funnel.drop(reason, count)
-    async with _closing(_read(query)) as tasks:
-        return await assemble(
-            tasks,
-            strategy,
-            require_feedback=require_feedback,
-            min_feedback_threshold=min_feedback_threshold,
-            funnel=funnel,
-        )
+    return await assemble(
+        storage.read_tasks(query),
+        strategy,
+        require_feedback=require_feedback,
+        min_feedback_threshold=min_feedback_threshold,
+        funnel=funnel,
+    )
 
 
 async def assemble(
@@ -122,9 +120,8 @@ async def fetch_raw_task_data(
     ``with_earlier`` adds the histories of the same context's earlier tasks.
     """
     query = _query(limit, agent_id, require_feedback, min_feedback_threshold, with_earlier=with_earlier)
-    async with _closing(_read(query)) as tasks:
-        async for task in tasks:
-            yield task
+    async for task in (await get_storage()).read_tasks(query):
+        yield task
 
 
 async def extract_interactions(
@@ -223,25 +220,9 @@ def _query(
         agent_id=agent_id or app_settings.dspy.agent_id,
         limit=app_settings.dspy.max_interactions_query_limit if limit is None else limit,
         require_feedback=require_feedback,
-        min_score=threshold,
+        min_score=max(0.0, threshold - _ROUNDING),
         with_earlier=with_earlier,
     )
-
-
-async def _read(query: TaskQuery) -> AsyncIterator[RawTask]:
-    async with _closing((await get_storage()).read_tasks(query)) as tasks:
-        async for task in tasks:
-            yield task
-
-
-@asynccontextmanager
-async def _closing(tasks: AsyncIterator[RawTask]) -> AsyncIterator[AsyncIterator[RawTask]]:
-    """Let go of the database's cursor at once when a consumer stops early or a strategy raises."""
-    try:
-        yield tasks
-    finally:
-        if isinstance(tasks, AsyncGenerator):
-            await tasks.aclose()
 
 
 def _is_golden(score: float | None, require_feedback: bool, threshold: float) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import dspy
 from dspy import lm15
@@ -15,10 +17,15 @@ from dspy.utils.exceptions import LMRateLimitError, is_retryable_lm_error
 
 from bindu.dspy.errors import BinduError, BudgetExceededError, ModelUnavailableError
 from bindu.settings import DspySettings
+from bindu.utils.logging import get_logger
 
-__all__ = ["CountingEngine", "InnerEngine", "ProviderEngine", "Role"]
+__all__ = ["CountingEngine", "InnerEngine", "ProviderEngine", "Role", "in_parallel"]
+
+logger = get_logger("bindu.dspy.engine")
 
 Role = Literal["agent", "judge", "reflector"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _TRANSIENT = (
     lm15.RateLimitError,
@@ -234,6 +241,24 @@ class CountingEngine:
             f"The {role} model '{self._models[role]}' cannot be used: {said} Nothing was deployed. "
             "Check DSPY__DEFAULT_MODEL, DSPY__API_BASE and DSPY__API_KEY."
         )
+
+
+def in_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result | None]:
+    """Apply a function that calls models to each item, in order, under the caller's DSPy settings.
+
+    None where it failed: the engine counted that, and ends the run when it happens often.
+    """
+
+    def guarded(item: Item) -> Result | None:
+        try:
+            return function(item)
+        except Exception as error:  # noqa: BLE001 - anything a model or a metric of the user's can do wrong
+            logger.debug("One answer could not be scored: %s", error)
+            return None
+
+    with ThreadPoolExecutor(dspy.settings.num_threads) as pool:
+        jobs = [pool.submit(copy_context().run, guarded, item) for item in items]
+        return [job.result() for job in jobs]
 
 
 def _is_transient(error: Exception) -> bool:

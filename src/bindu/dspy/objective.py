@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Literal, Protocol
 
 import dspy
@@ -13,18 +14,30 @@ from dspy.evaluate.metrics import f1_score
 from dspy.utils.exceptions import AdapterParseError
 from pydantic import BaseModel
 
-from bindu.dspy.engine import CountingEngine
+from bindu.dspy.engine import CountingEngine, in_parallel
 from bindu.dspy.errors import ModelUnavailableError
 from bindu.dspy.models import Interaction, JsonObject
 
-__all__ = ["Imitation", "Judge", "Metric", "Objective", "ObjectiveName", "PythonMetric", "Rubric", "induce_rubric"]
+__all__ = [
+    "Imitation",
+    "Judge",
+    "Metric",
+    "Objective",
+    "ObjectiveName",
+    "PythonMetric",
+    "Rubric",
+    "confirm_rules",
+    "induce_rubric",
+    "rubric_calls",
+]
 
 ObjectiveName = Literal["judge", "imitation"]
 Metric = Callable[..., Any]  # (example, prediction, trace=None) -> float or a Prediction with a score
 
 _MAX_RULES = 12
-_MAX_PRAISED = 12
-_MAX_REJECTED = 40
+_MAX_PRAISED = 20
+_MAX_REJECTED = 60
+_CHECKED = 24  # best-rated and as many worst-rated answers that a rule is checked against
 _MAX_TEXT = 1_500  # characters of a message that are shown
 _PRAISED_FROM = 0.8
 _FAILED_BELOW = 0.5
@@ -93,9 +106,9 @@ class Rubric:
     @property
     def text(self) -> str:
         """What the judge reads."""
-        parts = ["The answer follows the assistant's instructions:", self.instructions]
+        parts = ["The answer follows the assistant's instructions:", self.instructions] if self.instructions else []
         if self.rules:
-            parts += ["The answer also does what users asked for, which wins where the two differ:"]
+            parts += ["The answer does what users asked for, which wins over any instruction:"]
             parts += [f"{number}. {one.rule}" for number, one in enumerate(self.rules, 1)]
         return "\n".join(parts)
 
@@ -126,11 +139,11 @@ class Judge:
             with dspy.context(trace=None, adapter=dspy.ChatAdapter()):
                 verdict = self._predict(
                     rubric=self.rubric.text,
-                    question=example.input,
-                    answer=prediction.output,
-                    logged_answer=example.get("output") or "none",
+                    question=_plain(example.input),
+                    answer=_plain(prediction.output),
+                    logged_answer=_plain(example.get("output") or "none"),
                     logged_score="none" if logged_score is None else f"{logged_score:.2f}",
-                    logged_comment="\n".join(example.get("comments") or ()) or "none",
+                    logged_comment=_plain("\n".join(example.get("comments") or ()) or "none"),
                 )
             score = float(verdict.score)
             if not math.isfinite(score):
@@ -139,6 +152,11 @@ class Judge:
             self._engine.unreadable("judge", error)
             raise
         return dspy.Prediction(score=min(max(score, 0.0), 1.0), critique=str(verdict.critique))
+
+    def score_logged(self, row: Interaction) -> float:
+        """How good the logged answer is, with the judge blind to what users thought of it."""
+        blind = dspy.Example(input=row.user_input).with_inputs("input")
+        return float(self(blind, dspy.Prediction(output=row.agent_output)).score)
 
 
 class Imitation:
@@ -198,6 +216,35 @@ def induce_rubric(engine: CountingEngine, instructions: str, rows: Sequence[Inte
     ) from problem
 
 
+def confirm_rules(engine: CountingEngine, rubric: Rubric, rows: Sequence[Interaction]) -> tuple[Rubric, JsonObject]:
+    """Drop each rule that the ratings speak against, and say how each fared.
+
+    The judge tells, rating and comment hidden, how far the best- and the worst-rated logged answers keep the rule;
+    a rule that the worst keep better was a guess. Without this a good prompt is talked out of what works.
+    """
+    rated = sorted((row for row in rows if row.feedback_score is not None), key=lambda row: row.feedback_score or 0.0)
+    reach = min(_CHECKED, len(rated) // 2)
+    kept, told = [], {}
+    for one in rubric.rules if reach else ():
+        judge = Judge(engine, Rubric("", (one,)))
+        scores = in_parallel(judge.score_logged, [*rated[:reach], *rated[-reach:]])
+        worst, best = _known(scores[:reach]), _known(scores[reach:])
+        told[one.rule] = gap = round(fmean(best) - fmean(worst), 3) if worst and best else 0.0
+        if gap >= 0:
+            kept.append(one)
+    engine.check()
+    return Rubric(rubric.instructions, tuple(kept) if reach else rubric.rules), told
+
+
+def rubric_calls() -> int:
+    """The most model calls that learning and checking a rubric make."""
+    return 1 + _MAX_RULES * 2 * _CHECKED
+
+
+def _known(scores: Iterable[float | None]) -> list[float]:
+    return [score for score in scores if score is not None]
+
+
 def _cited(rules: Iterable[InducedRule], shown: set[str]) -> Iterable[InducedRule]:
     for one in rules:
         task_ids = [task_id for task_id in one.task_ids if task_id in shown]
@@ -230,6 +277,11 @@ def _rejected(rows: Sequence[Interaction]) -> list[JsonObject]:
         }
         for row in said[:_MAX_REJECTED]
     ]
+
+
+def _plain(text: str) -> str:
+    """A customer's words cannot pass for one of the adapter's field markers."""
+    return text.replace("[[ ##", "[ [ ##")
 
 
 def _quote(rows: Sequence[JsonObject]) -> str:

@@ -6,9 +6,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol, runtime_checkable
@@ -18,7 +16,7 @@ import tqdm
 from dspy.teleprompt import SIMBA
 from dspy.utils import parallelizer
 
-from bindu.dspy.engine import CountingEngine
+from bindu.dspy.engine import CountingEngine, in_parallel
 from bindu.dspy.errors import TrainingRefusedError, UnsupportedOptimizerError
 from bindu.dspy.models import PromptCandidate
 from bindu.dspy.objective import Objective, PythonMetric
@@ -164,25 +162,18 @@ def answer_all(prompt: str, examples: Sequence[dspy.Example], objective: Objecti
     """Answer and score each example once, in parallel and in order; None where the model failed."""
     program = AgentProgram(prompt)
 
-    def answer(example: dspy.Example) -> Answer | None:
-        try:
-            prediction = program(**example.inputs())
-            score = float(objective(example, prediction).score)
-        except Exception as error:  # noqa: BLE001 - the engine counted it, and ends the run when there are many
-            logger.debug("One answer could not be scored: %s", error)
-            return None
-        return Answer(score, len(prediction.output))
+    def answer(example: dspy.Example) -> Answer:
+        prediction = program(**example.inputs())
+        return Answer(float(objective(example, prediction).score), len(prediction.output))
 
-    with ThreadPoolExecutor(dspy.settings.num_threads) as pool:
-        jobs = [pool.submit(copy_context().run, answer, example) for example in examples]
-        return [job.result() for job in jobs]
+    return in_parallel(answer, examples)
 
 
 class _Forward(logging.Filter):
     """Take what DSPy logs in our runs off its handlers and hand it to our logger."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not dspy.settings.get(_MARK):
+        if not record.name.startswith("dspy") or not dspy.settings.get(_MARK):
             return True
         logger.debug("%s", record.getMessage())
         return False

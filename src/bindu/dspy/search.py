@@ -4,25 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from math import sqrt
+from statistics import fmean, stdev
 
 from bindu.dspy.dataset import convert_to_dspy_examples
 from bindu.dspy.engine import CountingEngine
 from bindu.dspy.errors import ModelUnavailableError, TrainingRefusedError
 from bindu.dspy.gate import GateVerdict, Paired, accept_candidate
 from bindu.dspy.models import Interaction, JsonObject, PromptCandidate
-from bindu.dspy.objective import Imitation, Judge, Metric, Objective, ObjectiveName, PythonMetric, induce_rubric
+from bindu.dspy.objective import (
+    Imitation,
+    Judge,
+    Metric,
+    Objective,
+    ObjectiveName,
+    PythonMetric,
+    confirm_rules,
+    induce_rubric,
+    rubric_calls,
+)
 from bindu.dspy.optimizer import Answer, Optimizer, answer_all
 from bindu.dspy.promptcheck import check_prompt, same_text
-from bindu.dspy.splits import Split
+from bindu.dspy.splits import Conversation, Split
 
 __all__ = ["Found", "Search", "planned_calls"]
 
 Record = Callable[[str, object], None]
 
-SAMPLES = 3  # fresh answers per conversation and prompt in the gate
-MAX_TRAIN_ROWS = 128  # newest ones: more cost calls without choosing better
-_MOST_CHOICES = 7  # prompts that are compared on *select*
+SAMPLES = 3  # fresh answers per conversation and prompt, wherever prompts are compared
+MAX_TRAIN_ROWS = 96  # newest ones: more cost calls without choosing better
+_MOST_CHOICES = 3  # prompts that are compared on *select*: a small set would pick a lucky one out of more
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,8 @@ class Search:
         fresh = [one for one in proposed if not same_text(one.text, self.prompt)]
         if not fresh:
             return Found(None, None)
-        chosen = self._permitted(self._ranked(fresh[:_MOST_CHOICES], objective))
+        permitted = self._permitted(fresh)[:_MOST_CHOICES]
+        chosen = self._best(permitted, objective)
         return Found(chosen, self._proof(chosen.text, objective))
 
     def _objective(self) -> Objective:
@@ -71,54 +83,62 @@ class Search:
         if self.objective == "imitation":
             return Imitation()
         rubric = induce_rubric(self.engine, self.prompt, self.split.train_rows)
-        self.record("rubric", rubric.as_json())
+        rubric, agreement = confirm_rules(self.engine, rubric, self.split.train_rows)
+        self.record("rubric", {**rubric.as_json(), "agreement": agreement})
         return Judge(self.engine, rubric)
 
-    def _ranked(self, candidates: Sequence[PromptCandidate], objective: Objective) -> list[PromptCandidate]:
-        """Best on *select* first, ties to the optimizer's order."""
-        rows = convert_to_dspy_examples(conversation.rows[-1] for conversation in self.split.select)
-        scored = []
-        for one in candidates:
-            scores = [answer.score for answer in answer_all(one.text, rows, objective) if answer is not None]
-            self.engine.check()
-            metadata = {"train_score": one.score, "length": len(one.text)}
-            scored.append(PromptCandidate(one.text, fmean(scores) if scores else one.score, metadata))
-        scored.sort(key=lambda one: -one.score)
-        self.record("candidates", [{"select_score": one.score, **one.metadata} for one in scored])
-        return scored
-
-    def _permitted(self, ranked: Sequence[PromptCandidate]) -> PromptCandidate:
+    def _permitted(self, candidates: Sequence[PromptCandidate]) -> list[PromptCandidate]:
+        """Those that break no rule, in the optimizer's order; refuses when there is none."""
         texts = [text for row in self.split.train_rows for text in _texts(row)]
         refusals: list[JsonObject] = []
-        for number, one in enumerate(ranked):
+        permitted = []
+        for number, one in enumerate(candidates):
             broken = check_prompt(one.text, active=self.prompt, training_texts=texts, rolled_back=self.rolled_back)
-            if not broken:
-                return one
             refusals += [{"candidate": number, "rule": it.rule, "reason": it.reason} for it in broken]
-            self.record("prompt_refusals", refusals)
-        raise TrainingRefusedError(
-            f"Every prompt that {self.optimizer.name} proposed breaks a rule. The best one: {refusals[0]['reason']} "
-            "Nothing was deployed."
-        )
+            if not broken:
+                permitted.append(one)
+        self.record("prompt_refusals", refusals)
+        if not permitted:
+            raise TrainingRefusedError(
+                f"Every prompt that {self.optimizer.name} proposed breaks a rule. The best one: "
+                f"{refusals[0]['reason']} Nothing was deployed."
+            )
+        return permitted
+
+    def _best(self, candidates: Sequence[PromptCandidate], objective: Objective) -> PromptCandidate:
+        """The optimizer's first, unless a later one beats it on *select* by more than a standard error."""
+        if len(candidates) == 1:
+            return candidates[0]
+        answers = [self._answered(one.text, self.split.select, objective) for one in candidates]
+        best = 0
+        for challenger in range(1, len(candidates)):
+            gains = [pair.candidate - pair.active for pair in _paired(answers[best], answers[challenger])]
+            if len(gains) > 1 and fmean(gains) > stdev(gains) / sqrt(len(gains)):
+                best = challenger
+        found = [
+            {"score": _score(seen), "train_score": one.score, "length": len(one.text)}
+            for one, seen in zip(candidates, answers, strict=True)
+        ]
+        self.record("candidates", found)
+        return PromptCandidate(candidates[best].text, found[best]["score"], found[best])
 
     def _proof(self, text: str, objective: Objective) -> GateVerdict:
-        conversations = self.split.accept
-        self.record("accept", [conversation.id for conversation in conversations])
-        rows = convert_to_dspy_examples(conversation.rows[-1] for conversation in conversations)
-        answers = [answer_all(prompt, rows * SAMPLES, objective) for prompt in (self.prompt, text)]
-        self.engine.check()
-        active, candidate = ([_mean(found[start :: len(rows)]) for start in range(len(rows))] for found in answers)
-        pairs = [
-            Paired(ours.score, theirs.score, ours.length, theirs.length)
-            for ours, theirs in zip(active, candidate, strict=True)
-            if ours is not None and theirs is not None
-        ]
+        self.record("accept", [conversation.id for conversation in self.split.accept])
+        active, candidate = (self._answered(prompt, self.split.accept, objective) for prompt in (self.prompt, text))
+        pairs = _paired(active, candidate)
         if len(pairs) < self.fewest:
             raise ModelUnavailableError(
-                f"Only {len(pairs)} of {len(rows)} conversations could be scored and the proof needs {self.fewest}. "
+                f"Only {len(pairs)} of {len(active)} conversations could be scored and the proof needs {self.fewest}. "
                 "Nothing was deployed. Look at the model's errors in the run's record."
             )
         return accept_candidate(pairs, margin=self.margin, seed=self.seed)
+
+    def _answered(self, prompt: str, conversations: Sequence[Conversation], objective: Objective) -> list[_Mean | None]:
+        """Fresh answers to each conversation's last question, one mean per conversation."""
+        rows = convert_to_dspy_examples(conversation.rows[-1] for conversation in conversations)
+        answers = answer_all(prompt, rows * SAMPLES, objective)
+        self.engine.check()
+        return [_mean(answers[place :: len(rows)]) for place in range(len(rows))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +152,18 @@ def _mean(samples: Sequence[Answer | None]) -> _Mean | None:
     return _Mean(fmean(one.score for one in have), fmean(one.length for one in have)) if have else None
 
 
+def _paired(ours: Sequence[_Mean | None], theirs: Sequence[_Mean | None]) -> list[Paired]:
+    return [
+        Paired(left.score, right.score, left.length, right.length)
+        for left, right in zip(ours, theirs, strict=True)
+        if left is not None and right is not None
+    ]
+
+
+def _score(answers: Sequence[_Mean | None]) -> float:
+    return fmean([one.score for one in answers if one is not None] or [0.0])
+
+
 def _texts(row: Interaction) -> list[str]:
     return [row.user_input, row.agent_output, *row.comments, row.correction or ""]
 
@@ -141,5 +173,5 @@ def planned_calls(optimizer: Optimizer, split: Split, objective: ObjectiveName |
     judged = optimizer.objective is None and objective == "judge"
     plan = optimizer.plan(min(len(split.train_rows), MAX_TRAIN_ROWS))
     proof = 2 * SAMPLES * len(split.accept)
-    evaluations = plan.evaluations + _MOST_CHOICES * len(split.select) + proof
-    return evaluations * (2 if judged else 1) + plan.reflections + judged
+    evaluations = plan.evaluations + _MOST_CHOICES * SAMPLES * len(split.select) + proof
+    return (2 * evaluations + rubric_calls() if judged else evaluations) + plan.reflections

@@ -14,9 +14,8 @@ from datetime import datetime
 from importlib.metadata import version
 from math import ceil
 from typing import Any
-from uuid import UUID
 
-from uuid_utils import uuid7
+from uuid_utils.compat import uuid7
 
 from bindu.dspy.dataset import build_dataset
 from bindu.dspy.engine import CountingEngine, InnerEngine
@@ -184,7 +183,7 @@ class _Session:
         }
         self.record = TrainingRun(
             agent_id=job.agent_id,
-            id=UUID(str(uuid7())),
+            id=uuid7(),
             optimizer=job.optimizer.name,
             strategy=job.strategy.name,
             seed=job.seed,

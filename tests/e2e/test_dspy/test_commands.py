@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer.main
 
@@ -41,17 +40,17 @@ def bindu(tmp_path: Path, postgres_url: str) -> Bindu:
     return call
 
 
-def leaf_commands() -> dict[str, click.Command]:
+def leaf_commands() -> dict[str, Any]:
     from bindu.dspy.cli.app import app
 
-    found: dict[str, click.Command] = {}
+    found: dict[str, Any] = {}
 
-    def walk(command: click.Command, path: str) -> None:
-        if isinstance(command, click.Group):
-            for name, child in command.commands.items():
-                walk(child, f"{path} {name}".strip())
-        else:
+    def walk(command: Any, path: str) -> None:
+        children = getattr(command, "commands", None)
+        if children is None:
             found[path] = command
+        for name, child in (children or {}).items():
+            walk(child, f"{path} {name}".strip())
 
     walk(typer.main.get_command(app), "")
     return found

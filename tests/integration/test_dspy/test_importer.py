@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
@@ -22,10 +22,10 @@ TALK = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]
 
 
 @pytest.fixture
-async def agent(storage: PostgresStorage) -> AsyncIterator[PostgresStorage]:
+async def agent(storage: PostgresStorage) -> PostgresStorage:
     """An agent with a prompt."""
     await storage.bootstrap(AGENT, "Be kind.")
-    yield storage
+    return storage
 
 
 def shipped() -> Iterator[str]:
@@ -104,7 +104,7 @@ async def test_a_dry_run_counts_and_stores_nothing(agent: PostgresStorage) -> No
 async def test_a_bad_line_stops_the_import_there_and_a_second_run_goes_on(agent: PostgresStorage) -> None:
     lines = [line(f"m{i}", feedback={"rating": 4}) for i in range(6)]
     broken = [*lines[:3], line("m3", feedback={"rating": 99}), *lines[4:]]
-    with pytest.raises(ImportRefusedError, match="Line 4 .*99.*1 to 5"):
+    with pytest.raises(ImportRefusedError, match=r"Line 4 .*99.*1 to 5"):
         await import_jsonl(broken, batch_size=2)
     assert {task.context_id for task in await stored()} == {"m0", "m1", "m2"}
     report = await import_jsonl(lines, batch_size=2)
@@ -152,7 +152,11 @@ async def test_a_file_that_is_not_text_is_refused(agent: PostgresStorage) -> Non
 async def test_votes_come_as_one_as_many_or_as_counts(agent: PostgresStorage) -> None:
     await import_jsonl(
         [
-            line("one", feedback={"rating": 4, "comment": "fine", "correction": "rr", "rater_id": "ann"}),
+            line(
+                "one",
+                messages=[TALK[0], {"role": "agent", "content": "r1"}],
+                feedback={"rating": 4, "comment": "fine", "correction": "rr", "rater_id": "ann"},
+            ),
             line("thumb", feedback={"thumbs_up": False}),
             line("many", feedback=[{"rating": 5}, {"rating": 1}, {"thumbs_up": True, "rater_id": 7}]),
             line("counts", feedback={"thumbs_up": 2, "thumbs_down": 1, "rank": 0}),

@@ -4,12 +4,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 from bindu.dspy import prompt_selector
 from bindu.dspy.collector import record_feedback, record_task
-from bindu.dspy.errors import StorageNotConfiguredError, StorageUnavailableError
+from bindu.dspy.errors import BinduError, StorageNotConfiguredError, StorageUnavailableError
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.prompt_selector import refresh_prompts, select_prompt_with_canary, stop_prompt_refresh
 from bindu.dspy.prompts import bootstrap_prompt, insert_prompt, update_prompt_status, update_prompt_traffic
@@ -260,3 +262,27 @@ async def test_after_stopping_nothing_polls(watched: Watched, quick: None) -> No
     await asyncio.sleep(0.1)
     assert watched.calls == []
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_real_outage_is_survived(
+    storage: PostgresStorage, postgres_url: str, server_url: str, quick: None
+) -> None:
+    await bootstrap_prompt("You help.")
+    await select_prompt_with_canary()
+    database = urlsplit(postgres_url).path.removeprefix("/")
+    outside = await asyncpg.connect(server_url)
+    try:
+        await outside.execute(f"ALTER DATABASE {database} WITH ALLOW_CONNECTIONS false")
+        await outside.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database)
+        with pytest.raises(BinduError):
+            await storage.serving("default")
+        await asyncio.sleep(0.1)
+        prompt = await select_prompt_with_canary()
+        assert prompt is not None
+        assert prompt["prompt_text"] == "You help."
+    finally:
+        await outside.execute(f"ALTER DATABASE {database} WITH ALLOW_CONNECTIONS true")
+        await outside.close()
+    await insert_prompt("You help well.", "candidate", 0.4)
+    await eventually(0.4)
+    await stop_prompt_refresh()

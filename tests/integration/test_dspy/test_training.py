@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid5
 
 import dspy
@@ -23,13 +25,13 @@ from bindu.dspy.errors import (
     UnknownStrategyError,
     UnsupportedOptimizerError,
 )
-from bindu.dspy.models import Feedback, PromptCandidate, Task, TrainingRun
+from bindu.dspy.models import Feedback, PromptCandidate, Task, TaskQuery, TrainingRun
 from bindu.dspy.objective import Objective
 from bindu.dspy.optimizer import Plan, SimbaOptimizer
 from bindu.dspy.postgres.storage import PostgresStorage
+from bindu.dspy.simulation.desk import BAD_PROMPT, IDEAL_PROMPT, START_PROMPT
 from bindu.dspy.simulation.engine import SimulatedEngine
 from bindu.dspy.simulation.measure import measure
-from bindu.dspy.simulation.desk import BAD_PROMPT, IDEAL_PROMPT, START_PROMPT
 from bindu.dspy.simulation.questions import questions
 from bindu.dspy.simulation.users import SimulatedUsers
 from bindu.dspy.strategies import LastTurnStrategy
@@ -102,7 +104,9 @@ def asked(prompt: str, question: str) -> lm15.Request:
     return lm15.Request(model="simulated/desk", system=prompt, messages=(lm15.Message.user(question),))
 
 
-async def talk(storage: PostgresStorage, n: int, *, seed: int = 0, prompt: str = START_PROMPT, rated: bool = True) -> None:
+async def talk(
+    storage: PostgresStorage, n: int, *, seed: int = 0, prompt: str = START_PROMPT, rated: bool = True
+) -> None:
     """Let n simulated customers be answered under a prompt and vote, one conversation each, a minute apart."""
     await storage.bootstrap("default", prompt, now=NOON)
     engine, users = SimulatedEngine(seed), SimulatedUsers(seed)
@@ -116,7 +120,7 @@ async def talk(storage: PostgresStorage, n: int, *, seed: int = 0, prompt: str =
             Task(agent_id="default", id=task_id, prompt_id=1, history=history, context_id=f"c{number}", created_at=at)
         )
         reaction = users.react(question, answer, occasion=number)
-        if reaction is None or not rated:
+        if reaction is None:
             continue
         data = reaction.feedback
         score = data["rating"] / 5 if "rating" in data else float(data["thumbs_up"])
@@ -170,16 +174,259 @@ async def test_simba_learns_from_clicks_and_comments_and_puts_the_better_prompt_
     assert capsys.readouterr().out == ""
 
 
-async def test_the_same_seed_proposes_the_same_prompt(storage: PostgresStorage) -> None:
-    await talk(storage, 250)
-    texts = []
-    for _ in range(2):
-        await run_training(
-            SimbaOptimizer(bsize=8, num_candidates=3, max_steps=1), engine=SimulatedEngine(0), objective="judge", seed=1
-        )
-        serving = await storage.serving("default")
-        assert serving is not None
-        assert serving.candidate is not None
-        texts.append(serving.candidate.text)
-        break
-    assert texts
+async def test_a_clearly_better_prompt_goes_on_trial_in_one_step(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    assert await train_async(Proposes(IDEAL_PROMPT), engine=SimulatedEngine(0), now=NOON + timedelta(days=1)) is None
+    run = await only_run(storage)
+    serving = await storage.serving("default")
+    assert serving is not None
+    assert serving.candidate is not None
+    assert (run.outcome, run.state) == ("improved", "ended")
+    assert serving.candidate.text == IDEAL_PROMPT
+    assert serving.candidate.origin == "fixed"
+    assert serving.candidate.parent_id == serving.active.id
+    assert run.started_at == run.ended_at == NOON + timedelta(days=1)
+
+
+async def test_a_worse_prompt_is_told_apart_and_never_deployed(storage: PostgresStorage) -> None:
+    await talk(storage, 300, prompt=IDEAL_PROMPT + "\nBe quick to promise things.")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app_settings.dspy.training, "min_failures", 0)
+        run = await run_training(Proposes(BAD_PROMPT), engine=SimulatedEngine(0))
+    assert run.outcome == "worse"
+    assert run.details["gate"]["upper"] < 0
+    assert await is_stable(storage)
+
+
+async def test_proposing_the_active_prompt_again_is_unchanged_and_costs_no_proof(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    run = await run_training(Proposes(f"  {START_PROMPT.upper()}\n"), engine=SimulatedEngine(0))
+    assert run.outcome == "unchanged"
+    assert run.reason is not None
+    assert "no new prompt" in run.reason
+    assert run.calls == 2  # the preflight and the rubric
+    assert await is_stable(storage)
+
+
+async def test_a_prompt_that_copies_customers_is_refused_with_the_words(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    (task,) = [task async for task in _first_task(storage)]
+    stolen = f"{START_PROMPT}\nAn example: {task}"
+    with pytest.raises(TrainingRefusedError, match="in a row are a customer's") as refused:
+        await train_async(Proposes(stolen), engine=SimulatedEngine(0))
+    run = await only_run(storage)
+    assert refused.value.run == run
+    assert (run.outcome, run.details["prompt_refusals"][0]["rule"]) == ("refused", "copied")
+    assert await is_stable(storage)
+
+
+async def _first_task(storage: PostgresStorage) -> AsyncIterator[str]:
+    """An answer among the oldest conversations, which teach."""
+    oldest = [raw async for raw in storage.read_tasks(TaskQuery(agent_id="default", limit=1_000))][-5]
+    yield oldest.history[1]["content"]
+
+
+async def test_a_prompt_that_was_rolled_back_is_not_tried_again(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    await storage.add_prompt("default", IDEAL_PROMPT, "rolled_back")
+    with pytest.raises(TrainingRefusedError, match="tried before and rolled back"):
+        await train_async(Proposes(IDEAL_PROMPT.lower()), engine=SimulatedEngine(0))
+    assert await is_stable(storage)
+
+
+async def test_when_the_best_idea_breaks_a_rule_the_next_one_is_taken(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    with_address = f"{IDEAL_PROMPT}\n- Tell them to write to boss@shop.example."
+    run = await run_training(Proposes(with_address, IDEAL_PROMPT), engine=SimulatedEngine(0))
+    serving = await storage.serving("default")
+    assert serving is not None
+    assert serving.candidate is not None
+    assert serving.candidate.text == IDEAL_PROMPT
+    assert run.outcome == "improved"
+
+
+async def test_the_optimizer_never_sees_the_conversations_that_prove(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    optimizer = Proposes(IDEAL_PROMPT)
+    run = await run_training(optimizer, engine=SimulatedEngine(0))
+    assert len(run.details["accept"]) >= 30
+    assert not set(run.details["accept"]) & set(optimizer.shown)
+
+
+async def test_conversations_prove_only_once(storage: PostgresStorage) -> None:
+    await talk(storage, 300)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app_settings.dspy.training, "accept_margin", 1.0)
+        patch.setattr(app_settings.dspy.training, "min_accept_conversations", 100)
+        first = await run_training(Proposes(IDEAL_PROMPT), engine=SimulatedEngine(0))
+        with pytest.raises(TrainingRefusedError, match=r"need 100, about \d+ days"):
+            await run_training(Proposes(IDEAL_PROMPT), engine=SimulatedEngine(0))
+    assert first.outcome == "unchanged"
+
+
+async def test_too_little_feedback_is_refused_with_every_count_before_anything_is_spent(
+    storage: PostgresStorage,
+) -> None:
+    await talk(storage, 20)
+    engine = SimulatedEngine(0)
+    with pytest.raises(
+        TrainingRefusedError, match=r"have \d+ conversations with feedback, need 100.*people who voted|need 10"
+    ):
+        await train_async("simba", engine=engine)
+    run = await only_run(storage)
+    assert (run.outcome, run.calls) == ("refused", 0)
+    assert run.details["funnel"]["tasks"] == 20
+
+
+async def test_without_required_feedback_unrated_conversations_teach_too(storage: PostgresStorage) -> None:
+    await talk(storage, 300)
+    unrated = 300 - len([raw async for raw in storage.read_tasks(TaskQuery(agent_id="default", limit=1_000))])
+    optimizer = Proposes(IDEAL_PROMPT)
+    run = await run_training(optimizer, None, False, engine=SimulatedEngine(0))
+    assert unrated > 50
+    assert run.details["counts"]["conversations"] - run.details["counts"]["scored_conversations"] >= unrated - 5
+    assert run.outcome == "improved"
+
+
+async def test_a_dead_model_is_found_by_one_question(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    dead = Broken()
+    with pytest.raises(ModelUnavailableError, match="the model fell over") as gone:
+        await train_async("simba", engine=dead)
+    assert dead.calls == 1
+    assert isinstance(gone.value, ConnectionError)
+    run = await only_run(storage)
+    assert (run.outcome, gone.value.run) == ("aborted", run)
+    assert await is_stable(storage)
+
+
+async def test_a_model_that_fails_every_other_time_stops_the_run(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    half_dead = Broken(healthy=2, every=2)
+    with pytest.raises(ModelUnavailableError, match="of the last"):
+        await train_async(SimbaOptimizer(bsize=16, max_steps=2), engine=half_dead)
+    assert half_dead.calls < 150
+    assert (await only_run(storage)).outcome == "aborted"
+    assert await is_stable(storage)
+
+
+async def test_an_echoing_model_is_not_taken_for_a_judge(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    with pytest.raises(ModelUnavailableError, match="without the rules it was asked for"):
+        await train_async("simba", engine=Echo())
+    assert (await only_run(storage)).outcome == "aborted"
+    assert await is_stable(storage)
+
+
+async def test_a_run_that_cannot_fit_its_budget_spends_nothing(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app_settings.dspy.training, "max_calls", 500)
+        with pytest.raises(BudgetExceededError, match="limit is 500") as over:
+            await train_async("simba", engine=SimulatedEngine(0))
+    run = await only_run(storage)
+    assert (run.outcome, run.calls, over.value.run) == ("aborted", 0, run)
+
+
+class Greedy(Proposes):
+    """An optimizer that calls more than it planned."""
+
+    def compile(self, prompt: str, examples: Sequence[dspy.Example], **seam: Any) -> list[PromptCandidate]:
+        for _ in range(1_000):
+            with suppress(dspy.utils.exceptions.DSPyError):
+                dspy.settings.lm("One more question?")
+        return super().compile(prompt, examples, **seam)
+
+
+async def test_the_budget_holds_even_when_an_optimizer_swallows_its_errors(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app_settings.dspy.training, "max_calls", 900)
+        with pytest.raises(BudgetExceededError):
+            await train_async(Greedy(IDEAL_PROMPT), engine=SimulatedEngine(0))
+    assert (await only_run(storage)).calls == 900
+    assert await is_stable(storage)
+
+
+async def test_of_two_trainers_at_once_one_begins_a_trial(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    results = await asyncio.gather(
+        *(train_async(Proposes(IDEAL_PROMPT), engine=SimulatedEngine(0)) for _ in range(2)), return_exceptions=True
+    )
+    assert sorted(result is None for result in results) == [False, True]
+    (lost,) = [result for result in results if result is not None]
+    assert isinstance(lost, ExperimentActiveError | StaleRolloutError)
+    assert len(await storage.experiments("default")) == 1
+    assert sorted(run.outcome or "" for run in await storage.runs("default")) == ["aborted", "improved"]
+
+
+async def test_during_an_experiment_nothing_is_recorded_or_spent(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    await train_async(Proposes(IDEAL_PROMPT), engine=SimulatedEngine(0))
+    with pytest.raises(RuntimeError, match="still on trial with 10%"):
+        await train_async(Proposes(IDEAL_PROMPT), engine=Broken())
+    assert len(await storage.runs("default")) == 1
+
+
+async def test_a_run_that_breaks_says_so_and_the_next_one_goes_on(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+
+    class Buggy(Proposes):
+        def compile(self, *args: Any, **seam: Any) -> list[PromptCandidate]:
+            raise KeyError("oops")
+
+    with pytest.raises(KeyError):
+        await train_async(Buggy(), engine=SimulatedEngine(0))
+    assert (await only_run(storage)).outcome == "aborted"
+    assert await is_stable(storage)
+    assert (await run_training(Proposes(IDEAL_PROMPT), engine=SimulatedEngine(0))).outcome == "improved"
+
+
+async def test_a_dry_run_plans_and_leaves_no_trace(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    dead = Broken()
+    run = await run_training("simba", engine=dead, dry_run=True)
+    assert dead.calls == 0
+    assert 7_000 < run.details["calls_planned"] <= app_settings.dspy.training.max_calls
+    assert await storage.runs("default") == []
+
+
+async def test_a_python_callable_is_an_objective_and_needs_no_judge(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    engine = SimulatedEngine(0)
+
+    def apologises(example: dspy.Example, prediction: dspy.Prediction) -> float:
+        return float("sorry" in prediction.output.lower() or "apolog" in prediction.output.lower())
+
+    run = await run_training(Proposes(IDEAL_PROMPT), engine=engine, objective=apologises)
+    assert run.outcome == "improved"
+    assert set(run.details["calls"]) == {"agent", "from_memory"}
+
+
+async def test_without_a_prompt_there_is_nothing_to_train(storage: PostgresStorage) -> None:
+    with pytest.raises(NoActivePromptError):
+        await train_async("simba", engine=SimulatedEngine(0))
+
+
+async def test_arguments_are_checked_before_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_settings.storage, "postgres_url", None)
+    with pytest.raises(UnsupportedOptimizerError, match="bootstrap"):
+        await train_async("bootstrap")
+    with pytest.raises(UnknownStrategyError):
+        await train_async("simba", object())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Objective 'clicks' is unknown"):
+        await train_async("simba", objective="clicks")  # type: ignore[arg-type]
+    with pytest.raises(StorageNotConfiguredError):
+        await train_async("simba", LastTurnStrategy())
+
+
+async def test_the_sync_wrapper_says_what_to_use_inside_a_loop() -> None:
+    with pytest.raises(RuntimeError, match="await train_async"):
+        train("simba")
+
+
+def test_the_sync_wrapper_closes_the_storage_it_opened(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_settings.storage, "postgres_url", postgres_url)
+    for _ in range(2):  # a pool left over from the first loop would break the second
+        with pytest.raises(NoActivePromptError):
+            train("simba")

@@ -101,12 +101,12 @@ def test_failures_pass_any_threshold_and_the_lukewarm_are_dropped() -> None:
             history=[*exchange, {"role": "user", "content": str(score)}, exchange[1]],
             votes=() if score is None else (Vote(kind="rating", score=score),),
         )
-        for score in (None, 0.2, 0.6, 0.8)
+        for score in (None, 0.4, 0.5, 0.6, 0.8)
     ]
-    dataset = assembled(tasks, STRATEGIES["last_turn"](), min_feedback_threshold=0.7)
+    dataset = assembled(tasks, STRATEGIES["last_turn"](), min_feedback_threshold=0.8)
     assert [one.feedback_score for one in dataset.golden] == [0.8]
-    assert [one.feedback_score for one in dataset.failures] == [0.2]
-    assert dataset.funnel.drops == {"without_feedback": 1, "below_threshold": 1}
+    assert [one.feedback_score for one in dataset.failures] == [0.4]
+    assert dataset.funnel.drops == {"without_feedback": 1, "below_threshold": 2}
 
 
 interactions = st.lists(

@@ -105,7 +105,13 @@ def test_what_a_prompt_switches_on_is_what_users_see_in_the_text() -> None:
 
 
 def test_every_sentence_the_model_can_say_shows_only_what_it_stands_for() -> None:
-    shows = {"greeting": set(), "anonymous": set(), "preamble": set(), "order_known": {"order"}, "order_asked": {"order"}}
+    shows = {
+        "greeting": set(),
+        "anonymous": set(),
+        "preamble": set(),
+        "order_known": {"order"},
+        "order_asked": {"order"},
+    }
     for kind, variants in phrases.EXTRAS.items():
         for sentence in variants:
             text = sentence.format(name="Maria", order="12345") + (" Bye." if kind != "follow_up" else "")

@@ -355,6 +355,10 @@ def test_the_closest_are_the_highest_in_time_order(scores: list[float], count: i
     assert not left or not chosen or min(scores[i] for i in chosen) >= max(left)
 
 
+def test_of_equally_close_turns_the_later_are_taken() -> None:
+    assert closest([0.5, 0.5, 0.5, 0.1], 2) == [1, 2]
+
+
 @given(words, st.integers(1, 20))
 def test_a_clipped_text_is_a_beginning_that_fits(text: str, limit: int) -> None:
     short = clip(text, limit)

@@ -7,8 +7,10 @@ import pwd
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from bindu.dspy.errors import StorageUnavailableError
@@ -37,6 +39,18 @@ _TUNING = {
     "log_min_error_statement": "panic",
     "log_checkpoints": "off",
 }
+
+_INITDB = [
+    "--username=bindu",
+    "--auth=trust",  # of the one account that may enter the socket's folder
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",  # the same order and case on every system
+    "--builtin-locale=C.UTF-8",
+    "--no-instructions",
+    *(argument for key, value in _TUNING.items() for argument in ("--set", f"{key}={value}")),
+]
+_SYNC = ["--sync-method=syncfs"] if sys.platform.startswith("linux") else []  # at once, not file by file
 
 # Not for anybody to change: the socket is the only door, and what was committed stays.
 _FIXED = {
@@ -68,20 +82,12 @@ def create_data(folder: Path, binaries: Path, account: Account | None, server_lo
         if account is not None:
             os.fchown(descriptor, account.uid, account.gid)
         data = data_path(str(new), descriptor, -1 if account is None else account.uid)
-        kept = (descriptor, server_lock)
-        tuning = [argument for key, value in _TUNING.items() for argument in ("--set", f"{key}={value}")]
-        initdb = [str(binaries / "initdb"), "-D", data]
-        locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        _run(
-            [*initdb, "--username=bindu", "--auth=trust", *locale, "--no-sync", "--no-instructions", *tuning],
-            folder,
-            account,
-            kept,
-        )
+        run = partial(_run, folder=folder, account=account, descriptors=(descriptor, server_lock))
+        initdb, postgres = str(binaries / "initdb"), str(binaries / "postgres")
+        run([initdb, "-D", data, "--no-sync", *_INITDB])
         # Renaming is instant; creating another database would copy one.
-        alone = [str(binaries / "postgres"), "--single", "-F", "-D", data, "template1"]
-        _run(alone, folder, account, kept, "ALTER DATABASE postgres RENAME TO bindu\n")
-        _run([*initdb, "--sync-only"], folder, account, kept)
+        run([postgres, "--single", "-F", "-D", data, "template1"], text="ALTER DATABASE postgres RENAME TO bindu\n")
+        run([initdb, "-D", data, "--sync-only", *_SYNC])
     finally:
         os.close(descriptor)
     new.rename(folder / "data")
@@ -99,7 +105,7 @@ def _check_we_have_a_name(folder: Path) -> None:
 
 
 def _run(
-    command: Sequence[str], folder: Path, account: Account | None, descriptors: Sequence[int], text: str = ""
+    command: Sequence[str], *, folder: Path, account: Account | None, descriptors: Sequence[int], text: str = ""
 ) -> None:
     done = subprocess.run(  # noqa: S603 - our own arguments
         command,

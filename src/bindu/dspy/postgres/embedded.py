@@ -8,6 +8,7 @@ one program at a time look for a server and make one.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -31,7 +32,7 @@ __all__ = ["DEFAULT_FOLDER", "EmbeddedServer", "folder_of", "start"]
 DEFAULT_FOLDER = Path(".bindu", "postgres")  # under the working directory
 _PATIENCE = 60.0  # seconds for somebody else's initdb or recovery to end
 _PAUSE = 0.01
-_LOG_BYTES = 1_000_000  # a log longer than this is begun anew
+_LONGEST_LOG = 1_000_000  # bytes; then a start begins it anew
 
 
 def folder_of(url: str) -> Path | None:
@@ -128,7 +129,7 @@ def _launch(folder: Path, deadline: float) -> None:
 
 
 def _is_supervised(folder: Path) -> bool:
-    lock = supervisor.open_lock(str(folder / "supervisor.lock"))
+    lock = _open(folder, "supervisor.lock")
     try:
         if not supervisor.try_lock(lock):
             return True
@@ -164,26 +165,32 @@ def _knock(folder: Path) -> str | None:
 
 def _last_words(folder: Path) -> str:
     lines = (folder / "server.log").read_text(errors="replace").strip().splitlines()
-    lines = [line for line in lines[-50:] if not line.endswith("starting up")]  # what our own knocking was told
-    fatal = [line for line in lines if "FATAL" in line or "PANIC" in line or "Error" in line]
-    return (fatal or lines or ["its log is empty"])[-1]
+    told = [line for line in lines[-20:] if not line.endswith("starting up")]  # which our own knocking was told
+    return "; ".join(re.sub(r"^[-0-9]+ [.:0-9]+ \w+ \[\d+\] ", "", line) for line in told[-3:])
 
 
 @contextmanager
 def _open_log(folder: Path) -> Iterator[int]:
-    path = folder / "server.log"
-    beginning = os.O_TRUNC if path.exists() and path.stat().st_size > _LOG_BYTES else os.O_APPEND
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | beginning, 0o600)
+    log = _open(folder, "server.log", os.O_APPEND)
     try:
+        if os.fstat(log).st_size > _LONGEST_LOG:
+            os.ftruncate(log, 0)
         yield log
     finally:
         os.close(log)
 
 
-def _lock(folder: Path, name: str, how: int, deadline: float) -> int:
+def _open(folder: Path, name: str, flags: int = 0) -> int:
+    """A new file description; the file belongs to the account that the server runs as."""
+    file = os.open(folder / name, os.O_RDWR | os.O_CREAT | flags, 0o600)
     account = account_for(folder)
-    owner = None if account is None else (account.uid, account.gid)
-    lock = supervisor.open_lock(str(folder / name), owner)
+    if account is not None:
+        os.fchown(file, account.uid, account.gid)
+    return file
+
+
+def _lock(folder: Path, name: str, how: int, deadline: float) -> int:
+    lock = _open(folder, name)
     try:
         while not supervisor.try_lock(lock, how):
             if name == "server.lock" and sys.platform == "darwin":

@@ -15,7 +15,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import stat
 import sys
 import time
 
@@ -23,20 +22,12 @@ TYPE_CHECKING = False  # typing itself would cost memory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["PORT", "data_path", "main", "open_lock", "socket_folder", "try_lock"]
+__all__ = ["PORT", "data_path", "main", "socket_folder", "try_lock"]
 
 PORT = 5432  # only part of the socket's name: nothing listens on the network
 _TICK = 0.5  # seconds between two looks at the clients; so long may a next program take to come
 _PR_SET_PDEATHSIG = 1
 _YOUNG = 1.0  # seconds; a server that dies younger than this would die again
-
-
-def open_lock(path: str, owner: tuple[int, int] | None = None) -> int:
-    """A new file description of a lock file; the lock goes when its last copy is closed."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    if owner is not None:
-        os.fchown(descriptor, *owner)
-    return descriptor
 
 
 def try_lock(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
@@ -59,6 +50,10 @@ def data_path(path: str, descriptor: int, uid: int) -> str:
     if uid < 0 or not sys.platform.startswith("linux"):
         return path
     return f"/proc/self/fd/{descriptor}"
+
+
+def _open_lock(folder: str, name: str) -> int:
+    return os.open(os.path.join(folder, name), os.O_RDWR)
 
 
 def _launch(folder: str, identity: tuple[int, int], command: list[str], server_lock: int) -> int:
@@ -117,7 +112,7 @@ def _remove_short_socket_folder(folder: str) -> None:
     link = os.path.join(folder, "socket")
     if os.path.islink(link):
         target = os.readlink(link)
-        if os.path.isdir(target) and stat.S_ISDIR(os.lstat(target).st_mode) and not os.listdir(target):
+        if os.path.isdir(target) and not os.listdir(target):
             os.rmdir(target)
         os.unlink(link)
 
@@ -136,7 +131,7 @@ def _watch(postmaster: int, clients: int) -> int:
 
 
 def _supervise(folder: str, identity: tuple[int, int], command: list[str], server_lock: int) -> int:
-    clients = open_lock(os.path.join(folder, "clients.lock"))
+    clients = _open_lock(folder, "clients.lock")
     while True:
         _remove_stale_files(folder)
         began = time.monotonic()
@@ -147,15 +142,15 @@ def _supervise(folder: str, identity: tuple[int, int], command: list[str], serve
         if not killed:  # stopped by us or by hand, or it cannot start at all: then its log says why
             _remove_short_socket_folder(folder)
             return os.waitstatus_to_exitcode(status)
-        server_lock = open_lock(os.path.join(folder, "server.lock"))
+        server_lock = _open_lock(folder, "server.lock")
         fcntl.flock(server_lock, fcntl.LOCK_EX)  # until the last orphan of the killed server is gone
 
 
 def main(arguments: list[str]) -> int:
     """Take the locks, let go of the caller, run the server; 1 when there is a supervisor already."""
     folder, uid, gid, *command = arguments
-    held = open_lock(os.path.join(folder, "supervisor.lock"))
-    server_lock = open_lock(os.path.join(folder, "server.lock"))
+    held = _open_lock(folder, "supervisor.lock")
+    server_lock = _open_lock(folder, "server.lock")
     if not (try_lock(held) and try_lock(server_lock)):
         return 1
     if os.fork():

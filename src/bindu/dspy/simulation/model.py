@@ -27,6 +27,7 @@ _OUTPUTS: tuple[tuple[str, Role], ...] = (
     ("[[ ## critique ## ]]", "judge"),
     ("[[ ## rules ## ]]", "rubric"),
 )
+_ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")  # random, so no part of a world
 _CLOSING = "Respond with the corresponding output fields"  # how the stock ChatAdapter ends its last message
 _REWRITE = "write a new instruction for the assistant"
 
@@ -59,7 +60,7 @@ class SimulatedModel:
         """The text that answers a conversation: (role, text) pairs in order, the user's last."""
         last = messages[-1][1]
         role = role_of(system, last)
-        request = "\x1f".join((system, *(text for _, text in messages)))
+        request = _ID.sub("", "\x1f".join((system, *(text for _, text in messages))))
         draw = Draws(role, self.seed, self._count(role, request, temperature), request)
         match role:
             case "answer":

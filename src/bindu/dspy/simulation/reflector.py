@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -95,8 +96,11 @@ def induce_rules(fields: Mapping[str, str], draw: Draws) -> dict[str, object]:
         for lesson in complained(said):
             if not draw.chance(_MISSED):
                 cited.setdefault(lesson, []).append(str(row["id"]))
+    told = {name for name, _ in cited}
+    ordered = required(fields["present_instructions"])
     for lesson, ids in _contrast(praised, rejected, draw):
-        if not any(lesson[0] == known for known, _ in cited):
+        name, wanted = lesson
+        if name not in told and ordered.get(name, wanted) == wanted:  # only words overrule an instruction
             cited[lesson] = ids
     ranked = sorted(cited.items(), key=lambda item: -len(item[1]))[:_MAX_RULES]
     rules = [{"rule": _rule(lesson, draw), "task_ids": ids} for lesson, ids in ranked]
@@ -122,8 +126,14 @@ def _contrast(
         showing = [str(row["id"]) for row, found in good if name in found]
         avoided = [str(row["id"]) for row, found in bad if name in found]
         gap = len(showing) / len(good) - len(avoided) / len(bad)
-        if abs(gap) > _CLEARLY:
+        doubt = math.sqrt(_variance(len(showing), len(good)) + _variance(len(avoided), len(bad)))
+        if abs(gap) > max(_CLEARLY, 2 * doubt):
             yield (name, gap > 0), (showing if gap > 0 else avoided)[:5]
+
+
+def _variance(count: int, total: int) -> float:
+    share = (count + 1) / (total + 2)  # never certain
+    return share * (1 - share) / total
 
 
 def rewrite(text: str, draw: Draws) -> str:

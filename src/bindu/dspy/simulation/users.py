@@ -15,6 +15,7 @@ _PLEASED, _SATISFIED, _ANGRY = 0.75, 0.5, 0.3  # from, from and below which felt
 _ANGER = 0.08  # how much more often the angry ones answer
 _VAGUE, _SPECIFIC = 0.15, 0.15  # share of complaints that name nothing, of praise that names something
 _TWO_COMPLAINTS = 0.35
+_BAD_DAYS = 0.05  # share of votes that have nothing to do with the answer
 _NAMED = re.compile(r"(?:[Mm]y name is|[Tt]his is) ([A-Z]\w+)|\n([A-Z]\w+)\s*$")
 
 
@@ -170,6 +171,8 @@ class SimulatedUsers:
         number = int(draw.uniform() * self._raters) if rater is None else rater % self._raters
         person = Draws("rater", self._seed, number)
         felt = true_quality(question, answer) + person.bell(0.10) - self._harshness + draw.bell(0.08)
+        if draw.chance(_BAD_DAYS):
+            felt = draw.uniform(0.0, _SATISFIED)
         likes_stars = person.chance(_STAR_LOVERS)
         if not draw.chance(self._answering + _ANGER * (felt < _ANGRY)):
             return None
@@ -186,10 +189,10 @@ def _stars(felt: float) -> int:
 def _comment(question: str, answer: str, felt: float, draw: Draws) -> str:
     shown = seen(question, answer)
     wrong = [name for name, wish in WISHES.items() if (wish.weight > 0) != (name in shown)]
-    if felt > _PLEASED or not wrong:
+    if felt > _PLEASED or (felt > _SATISFIED and not wrong):
         liked = [text for name, text in _KIND_WORDS.items() if name in shown]
         return draw.choice(liked) if liked and draw.chance(_SPECIFIC) else draw.choice(_PRAISE)
-    if draw.chance(_VAGUE):
+    if not wrong or draw.chance(_VAGUE):
         return draw.choice(_GRIPES)
     named = draw.sample(wrong, [abs(WISHES[name].weight) for name in wrong], 2 if draw.chance(_TWO_COMPLAINTS) else 1)
     return ". ".join(draw.choice(WISHES[name].complaints) for name in named) + "."
