@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 from statistics import correlation
+from uuid import UUID
 
 import dspy
 import pytest
@@ -62,10 +63,10 @@ def logged(count: int, prompt: str = START_PROMPT, seed: int = 0) -> tuple[list[
     return praised, rejected
 
 
-def induced(seed: int = 0, praised: object = (), rejected: object = ()) -> list:
+def induced(seed: int = 0, praised: object = (), rejected: object = (), instructions: str = START_PROMPT) -> list:
     with dspy.context(lm=lm(seed), adapter=dspy.ChatAdapter()):
         return dspy.Predict(InduceRules)(
-            present_instructions=START_PROMPT, praised=json.dumps(praised), rejected=json.dumps(rejected)
+            present_instructions=instructions, praised=json.dumps(praised), rejected=json.dumps(rejected)
         ).rules
 
 
@@ -162,20 +163,30 @@ def test_most_of_what_users_want_can_be_learned_from_a_few_hundred_votes(seed: i
     assert len(right) >= 0.8 * len(learned)
 
 
-def test_without_comments_only_the_contrast_of_answers_teaches() -> None:
+def test_random_row_ids_change_nothing() -> None:
+    praised, rejected = logged(200)
+    first, second = ([{**row, "id": str(UUID(int=base + n))} for n, row in enumerate(rejected)] for base in (1, 10**30))
+    assert [rule.rule for rule in induced(0, praised, first)] == [rule.rule for rule in induced(0, praised, second)]
+
+
+def contrasted(comment: str = "", instructions: str = "Be nice.") -> list:
     praised = [{"id": f"p{i}", "question": "?", "answer": GOOD} for i in range(10)]
-    rejected = [
-        {"id": f"r{i}", "question": "?", "answer": POOR, "score": 0.2, "comment": "", "correction": ""}
-        for i in range(10)
-    ]
-    learned = {lesson for rule in induced(0, praised, rejected) for lesson in reading.required(rule.rule).items()}
-    assert {
-        ("states the time", True),
-        ("apologises", True),
-        ("greets by name", True),
-        ("quotes the terms", False),
-    } <= learned
-    assert all(rule.rule in reading.SUPERSTITIONS for rule in induced(0, praised, []))
+    rejected = [{"id": f"r{i}", "question": "?", "answer": POOR, "score": 0.2, "comment": comment} for i in range(10)]
+    rules = [rule.rule for rule in induced(0, praised, rejected, instructions)]
+    return [lesson for rule in rules for lesson in reading.required(rule).items()]
+
+
+def test_without_comments_only_the_contrast_of_answers_teaches() -> None:
+    learned = {("states the time", True), ("apologises", True), ("greets by name", True), ("quotes the terms", False)}
+    assert learned <= set(contrasted())
+    alike = [{"id": f"p{i}", "question": "?", "answer": GOOD} for i in range(10)]
+    assert all(rule.rule in reading.SUPERSTITIONS for rule in induced(0, alike, alike))
+
+
+def test_a_comment_overrules_an_instruction_but_a_mere_contrast_does_not() -> None:
+    lesson = ("quotes the terms", False)
+    assert lesson not in contrasted(instructions="Quote our policy.")
+    assert lesson in contrasted("Spare me the terms and conditions", instructions="Quote our policy.")
 
 
 def test_advice_comes_from_the_visible_difference_and_from_the_critique() -> None:
