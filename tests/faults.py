@@ -10,6 +10,7 @@ import asyncpg
 
 from bindu.dspy.storage import Storage
 
+Event = Literal["INSERT", "UPDATE"]
 Moment = Literal["before", "after", "commit"]
 Manner = Literal["terminate", "refuse"]
 
@@ -62,13 +63,12 @@ class FaultyStorage:
             raise Killed(f"after {self.calls[-1]}")
 
 
-async def break_writes(
-    url: str, table: str, *, event: Literal["INSERT", "UPDATE"], moment: Moment, manner: Manner
-) -> None:
-    """Let every such write to a table of ours fail: the server ends the session or refuses the statement.
+async def break_writes(url: str, write: tuple[str, Event], *, moment: Moment, manner: Manner) -> None:
+    """Let every such write fail, say ``("serving", "UPDATE")``: the server ends the session or refuses the statement.
 
     ``commit`` lets all statements through and fails the COMMIT. ``mend_writes`` takes it back.
     """
+    table, event = write
     action = {"terminate": "PERFORM pg_terminate_backend(pg_backend_pid())", "refuse": "RAISE EXCEPTION 'injected'"}
     kind = "CONSTRAINT TRIGGER" if moment == "commit" else "TRIGGER"
     when = "BEFORE" if moment == "before" else "AFTER"

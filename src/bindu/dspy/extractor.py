@@ -107,6 +107,7 @@ def _stamped(found: Interaction, task: RawTask, window: int | None) -> Interacti
         found,
         feedback_score=score if unscored else found.feedback_score,
         feedback_type=kind if unscored else found.feedback_type,
+        unit_id=task.unit_id,
         context_id=task.context_id,
         created_at=task.created_at,
         prompt_id=task.prompt_id,

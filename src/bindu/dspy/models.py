@@ -141,6 +141,7 @@ class RawTask:
     history: list[JsonObject]
     votes: tuple[Vote, ...] = ()
     earlier: tuple[list[JsonObject], ...] = ()  # histories of the same context's earlier tasks, in time order
+    unit_id: str | None = None  # what was randomised: the caller's, else the context, else the task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +182,7 @@ class Interaction:
     raters: tuple[str, ...] = ()
     comments: tuple[str, ...] = ()
     correction: str | None = None
+    unit_id: str | None = None  # what belongs together when data is split
 
 
 @dataclass(frozen=True, slots=True)

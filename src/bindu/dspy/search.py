@@ -12,17 +12,7 @@ from bindu.dspy.engine import CountingEngine
 from bindu.dspy.errors import ModelUnavailableError, TrainingRefusedError
 from bindu.dspy.gate import GateVerdict, Paired, accept_candidate
 from bindu.dspy.models import Interaction, JsonObject, PromptCandidate
-from bindu.dspy.objective import (
-    Imitation,
-    Judge,
-    Metric,
-    Objective,
-    ObjectiveName,
-    PythonMetric,
-    confirm_rules,
-    induce_rubric,
-    rubric_calls,
-)
+from bindu.dspy.objective import Imitation, Judge, Metric, Objective, ObjectiveName, PythonMetric, induce_rubric
 from bindu.dspy.optimizer import Answer, Optimizer, answer_all
 from bindu.dspy.promptcheck import check_prompt, same_text
 from bindu.dspy.splits import Conversation, Split
@@ -83,8 +73,7 @@ class Search:
         if self.objective == "imitation":
             return Imitation()
         rubric = induce_rubric(self.engine, self.prompt, self.split.train_rows)
-        rubric, agreement = confirm_rules(self.engine, rubric, self.split.train_rows)
-        self.record("rubric", {**rubric.as_json(), "agreement": agreement})
+        self.record("rubric", rubric.as_json())
         return Judge(self.engine, rubric)
 
     def _permitted(self, candidates: Sequence[PromptCandidate]) -> list[PromptCandidate]:
@@ -174,4 +163,4 @@ def planned_calls(optimizer: Optimizer, split: Split, objective: ObjectiveName |
     plan = optimizer.plan(min(len(split.train_rows), MAX_TRAIN_ROWS))
     proof = 2 * SAMPLES * len(split.accept)
     evaluations = plan.evaluations + _MOST_CHOICES * SAMPLES * len(split.select) + proof
-    return (2 * evaluations + rubric_calls() if judged else evaluations) + plan.reflections
+    return evaluations * (2 if judged else 1) + plan.reflections + judged

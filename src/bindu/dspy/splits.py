@@ -55,10 +55,13 @@ def _anonymous(rater: str) -> bool:
 
 
 def conversations_of(rows: Iterable[Interaction]) -> list[Conversation]:
-    """Group examples by context, else by task; oldest conversation first, ties by id."""
+    """Group examples by unit, else by context, else by task; oldest conversation first, ties by id.
+
+    Sibling answers of one conversation, as imported logs have them, stay together by their unit.
+    """
     groups: dict[str, dict[tuple[object, ...], Interaction]] = defaultdict(dict)
     for row in rows:
-        groups[row.context_id or str(row.id)].setdefault((row.id, row.window), row)
+        groups[row.unit_id or row.context_id or str(row.id)].setdefault((row.id, row.window), row)
     made = [
         Conversation(name, tuple(sorted(found.values(), key=lambda row: (row.created_at or _EPOCH, str(row.id)))))
         for name, found in groups.items()

@@ -14,7 +14,6 @@ from typing import Any
 
 import dspy
 import pytest
-from faults import FaultyStorage, Killed
 
 from bindu.dspy.engine import CountingEngine
 from bindu.dspy.models import PromptCandidate
@@ -28,6 +27,7 @@ from bindu.dspy.simulation.server import SimulatedServer
 from bindu.dspy.storage import Storage, use_storage
 from bindu.dspy.train import run_training
 from bindu.settings import StorageSettings
+from faults import FaultyStorage, Killed
 
 CONVERSATIONS = 260
 

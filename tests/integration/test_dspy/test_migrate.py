@@ -171,10 +171,11 @@ async def test_an_index_built_concurrently_does_not_deadlock_with_those_that_wai
     holder = await asyncpg.connect(postgres_url)
     lock = holder.transaction()
     await lock.start()
-    assert await holder.fetchval(migrate._TRY_LOCK)
+    await holder.execute(migrate._TRY_LOCK)  # not fetchval: its open cursor would hold a snapshot
     waiting = [asyncio.create_task(upgrade(postgres_url)) for _ in range(4)]
     await asyncio.sleep(0.2)
-    await execute(postgres_url, "CREATE INDEX CONCURRENTLY by_origin ON bindu_dspy.prompts (agent_id, origin)")
+    create = "CREATE INDEX CONCURRENTLY by_origin ON bindu_dspy.prompts (agent_id, origin)"
+    await asyncio.wait_for(execute(postgres_url, create), 10)
     await lock.rollback()
     assert sorted(len(names) for names in await asyncio.gather(*waiting)) == [0, 0, 0, 1]
     await holder.close()

@@ -53,12 +53,10 @@ async def test_a_closed_port_is_named_and_its_password_is_not() -> None:
 
 
 async def test_a_server_that_never_answers_is_given_up(unused_tcp_port: int) -> None:
-    silent = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", unused_tcp_port)
-    with pytest.raises(StorageUnavailableError, match="in time"):
-        await PostgresStorage.connect(
-            f"postgresql://ann@127.0.0.1:{unused_tcp_port}/bindu?sslmode=disable", StorageSettings(connect_timeout=0.3)
-        )
-    silent.close()
+    with socket.create_server(("127.0.0.1", unused_tcp_port)):
+        url = f"postgresql://ann@127.0.0.1:{unused_tcp_port}/bindu?sslmode=disable"
+        with pytest.raises(StorageUnavailableError, match="in time"):
+            await PostgresStorage.connect(url, StorageSettings(connect_timeout=0.3))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +110,7 @@ async def test_a_session_ended_in_the_middle_is_unavailable_and_the_next_verb_wo
     await blocker.execute("SELECT * FROM bindu_dspy.serving FOR UPDATE")
     waiting = asyncio.create_task(storage.add_prompt(AGENT, "Be brief.", "deprecated"))
     ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    while not await blocker.fetch(ended):
+    while not await blocker.fetch(ended):  # noqa: ASYNC110 - the server has no event to wait for
         await asyncio.sleep(0.01)
     with pytest.raises(StorageUnavailableError):
         await waiting

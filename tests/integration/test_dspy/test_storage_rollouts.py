@@ -26,7 +26,7 @@ from bindu.dspy.errors import (
 )
 from bindu.dspy.models import Rollout, Serving, TrainingRun, Trial
 from bindu.dspy.storage import Storage
-from faults import Manner, Moment, break_writes, mend_writes
+from faults import Event, Manner, Moment, break_writes, mend_writes
 from samples import AGENT, a_rollout, a_task, a_vote, open_trial
 
 TUESDAY = datetime(2026, 3, 3, 9, tzinfo=UTC)
@@ -236,14 +236,14 @@ async def test_of_eight_controllers_one_moves_traffic(storage: Storage) -> None:
     assert len(await storage.decisions(AGENT)) == 2
 
 
-WRITES_OF_A_TRIAL = [
+WRITES_OF_A_TRIAL: list[tuple[str, Event]] = [
     ("prompts", "INSERT"),
     ("experiments", "INSERT"),
     ("serving", "UPDATE"),
     ("decisions", "INSERT"),
     ("training_runs", "UPDATE"),
 ]
-WRITES_OF_A_PROMOTION = [
+WRITES_OF_A_PROMOTION: list[tuple[str, Event]] = [
     ("experiments", "UPDATE"),
     ("prompts", "UPDATE"),
     ("serving", "UPDATE"),
@@ -255,14 +255,14 @@ MANNERS: list[Manner] = ["terminate", "refuse"]
 
 @pytest.mark.parametrize("manner", MANNERS)
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize(("table", "event"), WRITES_OF_A_TRIAL)
+@pytest.mark.parametrize("write", WRITES_OF_A_TRIAL)
 async def test_a_trial_killed_at_any_statement_leaves_nothing_half_written(
-    storage: Storage, postgres_url: str, table: str, event: Literal["INSERT", "UPDATE"], moment: Moment, manner: Manner
+    storage: Storage, postgres_url: str, write: tuple[str, Event], moment: Moment, manner: Manner
 ) -> None:
     await storage.bootstrap(AGENT, "Be kind.")
     run = await storage.save_run(a_run())
     before = await everything(postgres_url)
-    await break_writes(postgres_url, table, event=event, moment=moment, manner=manner)
+    await break_writes(postgres_url, write, moment=moment, manner=manner)
     with pytest.raises(StorageUnavailableError if manner == "terminate" else BinduError):
         await open_trial(storage, run_id=run.id)
     assert await everything(postgres_url) == before
@@ -272,14 +272,14 @@ async def test_a_trial_killed_at_any_statement_leaves_nothing_half_written(
 
 @pytest.mark.parametrize("manner", MANNERS)
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize(("table", "event"), WRITES_OF_A_PROMOTION)
+@pytest.mark.parametrize("write", WRITES_OF_A_PROMOTION)
 async def test_a_promotion_killed_at_any_statement_leaves_nothing_half_written(
-    storage: Storage, postgres_url: str, table: str, event: Literal["INSERT", "UPDATE"], moment: Moment, manner: Manner
+    storage: Storage, postgres_url: str, write: tuple[str, Event], moment: Moment, manner: Manner
 ) -> None:
     await open_trial(storage)
     rollout = await a_rollout(storage, verdict="promote", share_after=1.0, outcome="promoted")
     before = await everything(postgres_url)
-    await break_writes(postgres_url, table, event=event, moment=moment, manner=manner)
+    await break_writes(postgres_url, write, moment=moment, manner=manner)
     with pytest.raises(StorageUnavailableError if manner == "terminate" else BinduError):
         await storage.apply(rollout)
     assert await everything(postgres_url) == before

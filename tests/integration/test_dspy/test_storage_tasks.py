@@ -142,14 +142,13 @@ async def test_months_appear_by_themselves_and_hold_their_tasks(storage: Storage
     times = [midnight - timedelta(milliseconds=1), midnight, datetime(2031, 12, 31, 23, 59, tzinfo=UTC)]
     ids = await storage.add_tasks([a_task(created_at=when) for when in times])
     await storage.add_feedback([a_vote(task_id) for task_id in ids])
-    found = await fetch(postgres_url, "SELECT tableoid::regclass::text AS month FROM bindu_dspy.tasks ORDER BY id")
-    assert [task["month"] for task in found] == [
-        f"bindu_dspy.tasks_{month}" for month in ("2025_12", "2026_01", "2031_12")
-    ]
-    votes = await fetch(
-        postgres_url, "SELECT tableoid::regclass::text AS month FROM bindu_dspy.task_feedback ORDER BY id"
-    )
-    assert [vote["month"][-7:] for vote in votes] == ["2025_12", "2026_01", "2031_12"]
+    for table in ("tasks", "task_feedback"):
+        found = await fetch(
+            postgres_url, f"SELECT tableoid::regclass::text AS month FROM bindu_dspy.{table} ORDER BY id"
+        )
+        assert [row["month"] for row in found] == [
+            f"bindu_dspy.{table}_{month}" for month in ("2025_12", "2026_01", "2031_12")
+        ]
 
 
 async def test_eight_writers_on_the_first_of_a_month_do_not_get_in_each_others_way(

@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 import dspy
 import pytest
 from dspy import lm15
+from pydantic import SecretStr
 
 from bindu.dspy.engine import CountingEngine
 from bindu.dspy.errors import (
@@ -33,10 +34,13 @@ from bindu.dspy.simulation.desk import BAD_PROMPT, IDEAL_PROMPT, START_PROMPT
 from bindu.dspy.simulation.engine import SimulatedEngine
 from bindu.dspy.simulation.measure import measure
 from bindu.dspy.simulation.questions import questions
+from bindu.dspy.simulation.server import Faults, SimulatedServer
 from bindu.dspy.simulation.users import SimulatedUsers
+from bindu.dspy.storage import use_storage
 from bindu.dspy.strategies import LastTurnStrategy
 from bindu.dspy.train import run_training, train, train_async
 from bindu.settings import app_settings
+from faults import FaultyStorage, Killed
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SPACE = UUID(int=7)
@@ -382,6 +386,34 @@ async def test_a_run_that_breaks_says_so_and_the_next_one_goes_on(storage: Postg
     assert (await run_training(Proposes(IDEAL_PROMPT), engine=SimulatedEngine(0))).outcome == "improved"
 
 
+async def test_killed_at_any_place_the_traffic_is_whole_and_the_next_run_goes_on(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    await storage.bootstrap("default", START_PROMPT)
+
+    def apologises(example: dspy.Example, prediction: dspy.Prediction) -> float:
+        return float("sorry" in prediction.output.lower() or "apolog" in prediction.output.lower())
+
+    place, survived = 0, False
+    while not survived:
+        place += 1
+        serving = await storage.serving("default")
+        assert serving is not None
+        if serving.candidate is not None:  # killed after the trial began: it is whole, end it to go on
+            assert serving.share == 0.1
+            assert serving.active.traffic + serving.candidate.traffic == 1.0
+            break
+        with pytest.MonkeyPatch.context() as patch, use_storage(FaultyStorage(storage, fail_at=place, after=True)):
+            patch.setattr(app_settings.dspy.training, "min_accept_conversations", 8)
+            patch.setattr("bindu.dspy.train._ACCEPT_SHARE", 0.07)
+            try:
+                await train_async(Proposes(IDEAL_PROMPT), engine=SimulatedEngine(0), objective=apologises)
+            except Killed:
+                continue
+            survived = True
+    assert place >= 8
+    assert len(await storage.experiments("default")) == 1
+
+
 async def test_a_dry_run_plans_and_leaves_no_trace(storage: PostgresStorage) -> None:
     await talk(storage, 210)
     dead = Broken()
@@ -401,6 +433,20 @@ async def test_a_python_callable_is_an_objective_and_needs_no_judge(storage: Pos
     run = await run_training(Proposes(IDEAL_PROMPT), engine=engine, objective=apologises)
     assert run.outcome == "improved"
     assert set(run.details["calls"]) == {"agent", "from_memory"}
+
+
+async def test_a_provider_over_real_http_trains_as_well_and_its_stumbles_are_forgiven(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    faults = Faults(rate_limited=0.05, retry_after=0)
+    with SimulatedServer(0, faults=faults) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app_settings.dspy, "default_model", "openai/simulated-desk")
+        patch.setattr(app_settings.dspy, "api_base", server.base_url)
+        patch.setattr(app_settings.dspy, "api_key", SecretStr("none"))
+        patch.setattr(app_settings.dspy.training, "num_threads", 8)
+        run = await run_training(Proposes(IDEAL_PROMPT))
+    assert run.outcome == "improved"
+    assert run.calls > run.details["errors"]["LMRateLimitError"] > 0
+    assert run.details["tokens"]["output"] > 0
 
 
 async def test_without_a_prompt_there_is_nothing_to_train(storage: PostgresStorage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -92,3 +93,8 @@ def test_anonymous_votes_are_one_person_per_conversation() -> None:
     rows = [row(1), row(2), row(3, rater="anonymous-1"), row(4, rater="ann"), row(5, rater="ann")]
     conversations: list[Conversation] = conversations_of(rows)
     assert count_raters(conversations) == 4
+
+
+def test_sibling_answers_of_one_unit_stay_together() -> None:
+    siblings = [replace(row(number, context=f"message-{number}"), unit_id="tree") for number in range(3)]
+    assert [one.id for one in conversations_of(siblings)] == ["tree"]

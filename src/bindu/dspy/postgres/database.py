@@ -16,7 +16,7 @@ from bindu.dspy.errors import BinduError, SchemaError, StorageUnavailableError
 from bindu.dspy.postgres.queries import QUERIES
 from bindu.settings import StorageSettings
 
-__all__ = ["Connection", "Database", "driver_url", "one", "row", "rows", "translated", "where"]
+__all__ = ["Connection", "Database", "check_url", "driver_url", "is_away", "one", "row", "rows", "translated", "where"]
 
 Connection: TypeAlias = "asyncpg.Connection[Record] | PoolConnectionProxy[Record]"
 _Result = TypeVar("_Result")
@@ -42,6 +42,20 @@ def where(url: str) -> str:
     return f"{host}/{parts.path.lstrip('/') or query.get('dbname', query.get('database', ['']))[0]}"
 
 
+def check_url(url: str) -> None:
+    """Raise StorageUnavailableError for a port that is no number, of which the driver only says ValueError."""
+    try:
+        urlsplit(url).port  # noqa: B018 - reading it is the check
+    except ValueError as error:
+        raise StorageUnavailableError(where(url), str(error)) from error
+
+
+def is_away(error: asyncpg.PostgresError) -> bool:
+    """Whether it is the database that cannot be used, rather than the statement that is wrong."""
+    state = error.sqlstate or ""
+    return state[:2] in _AWAY_CLASSES or state in _AWAY_STATES
+
+
 @contextmanager
 def translated(place: str) -> Iterator[None]:
     """Raise our errors for the driver's: StorageUnavailableError, SchemaError, else BinduError."""
@@ -50,8 +64,7 @@ def translated(place: str) -> Iterator[None]:
     except BinduError:
         raise
     except asyncpg.PostgresError as error:
-        state = error.sqlstate or ""
-        if state[:2] in _AWAY_CLASSES or state in _AWAY_STATES:
+        if is_away(error):
             raise StorageUnavailableError(place, _sentence(error)) from error
         if isinstance(error, _WRONG_SCHEMA):
             raise SchemaError(f"The schema of {place} is not ours: {error}. Run 'bindu db upgrade'.") from error

@@ -13,7 +13,7 @@ from importlib.resources import files
 import asyncpg
 
 from bindu.dspy.errors import SchemaError
-from bindu.dspy.postgres.database import Connection, driver_url, translated, where
+from bindu.dspy.postgres.database import Connection, driver_url, is_away, translated, where
 
 __all__ = ["Migration", "SchemaReport", "check", "migrations", "require_current", "upgrade"]
 
@@ -147,6 +147,10 @@ async def _apply_next(connection: Connection) -> str | None:
                 f"Migration {migration.name} waited {_LOCK_TIMEOUT} for a table in use and gave up; "
                 "nothing was changed. Run 'bindu db upgrade' again."
             ) from error
+        except asyncpg.PostgresError as error:
+            if is_away(error):
+                raise
+            raise SchemaError(f"Migration {migration.name} failed and changed nothing: {error}.") from error
         await connection.execute(
             "INSERT INTO bindu_dspy.migrations (name, sha256) VALUES ($1, $2)", migration.name, migration.sha256
         )

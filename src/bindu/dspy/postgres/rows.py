@@ -103,9 +103,11 @@ def to_raw_task(row: Record, earlier: str | None) -> RawTask:
     return RawTask(
         id=row["id"],
         prompt_id=row["prompt_id"],
+        unit_id=row["unit_id"],
         context_id=row["context_id"],
         created_at=row["created_at"],
         history=from_json(row["history"]),
         votes=_votes(row["votes"]) if row["votes"] else (),
         earlier=tuple(from_json(earlier)) if earlier else (),
+        unit_id=row["unit_id"],
     )

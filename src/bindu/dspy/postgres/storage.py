@@ -11,7 +11,7 @@ from asyncpg import Record
 
 from bindu.dspy.errors import StorageUnavailableError
 from bindu.dspy.postgres import embedded, migrate
-from bindu.dspy.postgres.database import driver_url, translated, where
+from bindu.dspy.postgres.database import check_url, driver_url, translated, where
 from bindu.dspy.postgres.feedback import FeedbackVerbs
 from bindu.dspy.postgres.prompts import PromptVerbs
 from bindu.dspy.postgres.reading import ReadingVerbs
@@ -95,8 +95,10 @@ class _Server:
 
 
 async def _open_pool(url: str, settings: StorageSettings, server: _Server | None) -> asyncpg.Pool[Record]:
+    address = driver_url(url) if server is None else server.url
+    check_url(address)
     pool: asyncpg.Pool[Record] = await asyncpg.create_pool(
-        driver_url(url) if server is None else server.url,
+        address,
         min_size=1,
         max_size=settings.pool_size,
         connect=None if server is None else server.connect,

@@ -97,7 +97,7 @@ def induce_rules(fields: Mapping[str, str], draw: Draws) -> dict[str, object]:
             if not draw.chance(_MISSED):
                 cited.setdefault(lesson, []).append(str(row["id"]))
     told = {name for name, _ in cited}
-    ordered = required(fields["present_instructions"])
+    ordered = required(fields.get("present_instructions", ""))
     for lesson, ids in _contrast(praised, rejected, draw):
         name, wanted = lesson
         if name not in told and ordered.get(name, wanted) == wanted:  # only words overrule an instruction

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.resources import files
+from textwrap import shorten
 from typing import Any
 
 from bindu.dspy.canary.controller import run_step
@@ -23,7 +24,7 @@ from bindu.dspy.storage import get_storage
 from bindu.dspy.strategies import STRATEGIES, get_strategy
 from bindu.dspy.train import run_training
 
-__all__ = ["LOGS_AGENT", "DESK_AGENT", "Story", "read_real_logs", "run_closed_loop"]
+__all__ = ["DESK_AGENT", "LOGS_AGENT", "Story", "read_real_logs", "run_closed_loop"]
 
 LOGS_AGENT = "open-assistant"
 DESK_AGENT = "support-desk"
@@ -101,8 +102,7 @@ def _show_lesson(dataset: Dataset, say: Say) -> None:
 
 
 def _first_words(text: str) -> str:
-    line = " ".join(text.split())
-    return f"“{line[:70]}{'...' if len(line) > 70 else ''}”"
+    return f"“{shorten(text, width=70, placeholder='...')}”"
 
 
 async def run_closed_loop(*, seed: int, say: Say) -> Story:

@@ -96,7 +96,7 @@ FROM unnest(
 
 -- name: read_tasks
 -- One page of the newest completed tasks before an id, with the votes that count
-SELECT t.id, t.prompt_id, t.context_id, t.created_at, t.history::text AS history, v.votes
+SELECT t.id, t.prompt_id, t.unit_id, t.context_id, t.created_at, t.history::text AS history, v.votes
 FROM bindu_dspy.tasks AS t
 LEFT JOIN LATERAL (
     SELECT
@@ -130,16 +130,16 @@ CROSS JOIN LATERAL (
 GROUP BY t.id
 
 -- name: count_tasks
--- Each task is counted under the first reason that keeps it out
+-- Each task is counted under the first reason that keeps it out. Lateral, so that a table without statistics does not
+-- become a nested loop over all votes
 WITH scored AS (
     SELECT t.state = 'completed' AS completed, v.score
     FROM bindu_dspy.tasks AS t
-    LEFT JOIN (
-        SELECT task_id, avg(score) AS score
-        FROM bindu_dspy.task_feedback
-        WHERE agent_id = :agent_id AND superseded_by IS NULL
-        GROUP BY task_id
-    ) AS v ON v.task_id = t.id
+    LEFT JOIN LATERAL (
+        SELECT avg(f.score) AS score
+        FROM bindu_dspy.task_feedback AS f
+        WHERE f.agent_id = t.agent_id AND f.task_id = t.id AND f.superseded_by IS NULL
+    ) AS v ON true
     WHERE t.agent_id = :agent_id
 )
 SELECT
