@@ -115,7 +115,7 @@ class Storage(Protocol):
         """
 
     def read_tasks(self, query: TaskQuery) -> AsyncIterator[RawTask]:
-        """Stream the newest matching tasks in bounded batches, from a server-side cursor."""
+        """Stream the newest matching tasks page by page; nothing is held open while the caller works."""
 
     async def count_tasks(self, query: TaskQuery) -> dict[str, int]:
         """Why tasks do not come out of ``read_tasks``: ``tasks``, then ``not_completed``, ``without_feedback``,

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -111,7 +111,10 @@ async def test_messages_in_parts_and_tool_calls_are_kept_as_they_came() -> None:
     )
 
 
-@pytest.mark.parametrize("theirs", ["msg-17", str(uuid4()), uuid4(), "018bcfe5", str(UUID(int=(1 << 128) - 1))])
+SOMEBODYS = UUID("6143cc4a-7838-420a-bd02-69b41bede1b2")  # of version 4
+
+
+@pytest.mark.parametrize("theirs", ["msg-17", str(SOMEBODYS), SOMEBODYS, "018bcfe5", str(UUID(int=(1 << 128) - 1))])
 async def test_a_callers_id_is_found_again_and_recorded_once(storage: PostgresStorage, theirs: Any) -> None:
     await bootstrap_prompt("You help.")
     first = await record_task(TALK, task_id=theirs)

@@ -130,10 +130,11 @@ def written(folder: Path) -> list[tuple[object, ...]]:
 
 
 def kill(victims: list[int]) -> None:
-    """kill -9, and wait until they are gone."""
-    for pid in victims:
-        with suppress(ProcessLookupError):  # one of several died of another's death
-            os.kill(pid, signal.SIGKILL)
+    """kill -9, and wait until they are gone; stopped first, so that none tidies up after another's death."""
+    for deadly in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in victims:
+            with suppress(ProcessLookupError):  # one of several died of another's death
+                os.kill(pid, deadly)
     wait_until(lambda: not any(is_alive(pid) for pid in victims))
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import socket
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -193,6 +197,22 @@ async def test_the_embedded_database_keeps_what_was_stored(tmp_path: Path) -> No
     assert prompt is not None
     assert prompt.text == "Be kind."
     await second.close()
+
+
+async def test_an_embedded_server_that_died_is_started_again(tmp_path: Path) -> None:
+    storage = await PostgresStorage.connect(f"embedded:{tmp_path / 'own'}", HASTY)
+    await storage.bootstrap(AGENT, "Be kind.")
+    postmaster = int((tmp_path / "own" / "data" / "postmaster.pid").read_text().split()[0])
+    os.kill(postmaster, signal.SIGKILL)
+    await asyncio.sleep(0.2)  # a session that is asked without pause outlives its server
+    deadline = time.monotonic() + 20
+    version = None
+    while version is None and time.monotonic() < deadline:
+        with contextlib.suppress(StorageUnavailableError):
+            version = await storage.serving_version(AGENT)
+    assert int((tmp_path / "own" / "data" / "postmaster.pid").read_text().split()[0]) != postmaster
+    assert version == 1
+    await storage.close()
 
 
 async def test_an_embedded_database_is_upgraded_by_connecting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

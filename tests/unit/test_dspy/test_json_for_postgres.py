@@ -9,9 +9,14 @@ from hypothesis import strategies as st
 
 from bindu.dspy.postgres.rows import clean, from_json, to_json
 
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 ANY_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | ANY_TEXT,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | ANY_TEXT,
     lambda children: st.lists(children, max_size=4) | st.dictionaries(ANY_TEXT, children, max_size=4),
     max_leaves=12,
 )
@@ -49,3 +54,7 @@ def test_json_that_can_be_stored_is_not_changed(value: object) -> None:
     escaped = json.dumps(value)
     if "\\u0000" not in escaped and "\\ud" not in escaped:
         assert from_json(to_json(value)) == value
+
+
+def test_what_json_has_no_number_for_becomes_null() -> None:
+    assert from_json(to_json([float("inf"), float("nan")])) == [None, None]

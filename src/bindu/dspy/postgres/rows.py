@@ -109,5 +109,4 @@ def to_raw_task(row: Record, earlier: str | None) -> RawTask:
         history=from_json(row["history"]),
         votes=_votes(row["votes"]) if row["votes"] else (),
         earlier=tuple(from_json(earlier)) if earlier else (),
-        unit_id=row["unit_id"],
     )
