@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import tempfile
 from collections.abc import Callable
@@ -36,7 +35,6 @@ def demo(
     def say(line: str) -> None:
         print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
 
-    logging.getLogger("bindu").setLevel(logging.WARNING)  # the story says it all
     with tempfile.TemporaryDirectory(prefix="bindu-demo-") as folder:
         app_settings.storage.postgres_url = SecretStr(f"embedded:{folder}/postgres")
 

@@ -14,7 +14,6 @@ from uuid import UUID
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 
 from bindu.dspy import errors
 from bindu.dspy.storage import close_storage
@@ -37,6 +36,8 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.BinduError, USAGE),
 )
 
+_TRAINING_PACKAGES = ("dspy", "numpy", "scipy")
+
 AgentOption = Annotated[str | None, typer.Option("--agent", help="Whose prompt; default DSPY__AGENT_ID.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and change nothing.")]
@@ -52,12 +53,12 @@ def agent_or_default(agent: str | None) -> str:
     return agent if agent is not None else app_settings.dspy.agent_id
 
 
-def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED) -> T:
+def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED, level: int = logging.WARNING) -> T:
     """Run one service on a loop of its own; an expected error becomes a sentence and its exit code.
 
-    ``refused`` is the exit code when a guard says no.
+    ``refused`` is the exit code when a guard says no, ``level`` the least that is logged to standard error.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=_err, show_path=False)])
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "httpcore", "asyncio", "LiteLLM"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
@@ -71,6 +72,11 @@ def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED
         return asyncio.run(closing())
     except (errors.BinduError, SettingsError, ConnectionError) as error:
         _fail(error, refused)
+    except ModuleNotFoundError as error:
+        if error.name not in _TRAINING_PACKAGES:
+            raise
+        _err.print(f"error: {error.name} is not installed. Run pip install 'bindu-dspy[train]'.", markup=False)
+        raise typer.Exit(CONFIGURATION) from None
     except KeyboardInterrupt:
         _err.print("interrupted", markup=False)
         raise typer.Exit(INTERRUPTED) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
@@ -44,7 +45,7 @@ def train(
             dry_run=dry_run,
         )
 
-    result = run(service, refused=0 if ok_if_skipped else REFUSED)
+    result = run(service, refused=0 if ok_if_skipped else REFUSED, level=logging.INFO)
     emit(result, as_json=as_json, text=lambda: _sentence(result))
 
 
