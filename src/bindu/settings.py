@@ -19,6 +19,7 @@ __all__ = [
     "SettingsError",
     "StorageSettings",
     "TrainingSettings",
+    "agent_or_default",
     "app_settings",
 ]
 
@@ -143,3 +144,8 @@ class _Lazy:
 
 
 app_settings = cast("Settings", _Lazy())
+
+
+def agent_or_default(agent_id: str | None) -> str:
+    """The agent that a caller named, else DSPY__AGENT_ID."""
+    return agent_id or app_settings.dspy.agent_id

@@ -8,14 +8,18 @@ from typing import Any, Literal
 from uuid import UUID
 
 __all__ = [
+    "DIGITS",
+    "FAILED_BELOW",
     "Arm",
     "Dataset",
     "Decision",
     "Experiment",
+    "ExperimentOutcome",
     "Feedback",
     "FeedbackKind",
     "Funnel",
     "Interaction",
+    "JsonObject",
     "Prompt",
     "PromptCandidate",
     "PromptMetrics",
@@ -35,6 +39,9 @@ __all__ = [
 ]
 
 JsonObject = dict[str, Any]
+
+DIGITS = 9  # scores and shares that agree to this many decimals are equal
+FAILED_BELOW = 0.5  # a score below it is a failure, whatever the threshold of the golden dataset
 
 Arm = Literal["active", "candidate"]
 PromptStatus = Literal["active", "candidate", "deprecated", "rolled_back"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import typer
 
 from bindu.dspy.canary.controller import run_step
-from bindu.dspy.cli.output import AgentOption, JsonOption, agent_or_default, emit, run
+from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run
 from bindu.dspy.insights import agent_status
 from bindu.dspy.models import Decision
+from bindu.settings import agent_or_default
 
 __all__ = ["app"]
 

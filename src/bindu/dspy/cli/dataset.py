@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from bindu.dspy.cli.output import AgentOption, JsonOption, agent_or_default, emit, run
+from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run
 from bindu.dspy.dataset import build_dataset
 from bindu.dspy.models import Dataset
 from bindu.dspy.strategies import parse_strategy
+from bindu.settings import agent_or_default
 
 __all__ = ["app"]
 

@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, agent_or_default, emit, run
+from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, run
 from bindu.dspy.collector import record_feedback
 from bindu.dspy.importer import ImportReport, import_jsonl
 from bindu.dspy.prompts import bootstrap_prompt
+from bindu.settings import agent_or_default
 
 __all__ = ["app"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 import logging
@@ -17,9 +16,10 @@ from rich.console import Console
 
 from bindu.dspy import errors
 from bindu.dspy.storage import close_storage
-from bindu.settings import SettingsError, app_settings
+from bindu.settings import SettingsError
+from bindu.utils import loop
 
-__all__ = ["REFUSED", "AgentOption", "DryRunOption", "JsonOption", "agent_or_default", "emit", "run"]
+__all__ = ["REFUSED", "AgentOption", "DryRunOption", "JsonOption", "emit", "run"]
 
 USAGE, REFUSED, CONFIGURATION, BUDGET, INTERRUPTED = 2, 3, 4, 5, 130
 
@@ -48,11 +48,6 @@ _err = Console(stderr=True, highlight=False, soft_wrap=True)
 T = TypeVar("T")
 
 
-def agent_or_default(agent: str | None) -> str:
-    """The agent that an option names, else the setting's."""
-    return agent if agent is not None else app_settings.dspy.agent_id
-
-
 def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED, level: int = logging.WARNING) -> T:
     """Run one service on a loop of its own; an expected error becomes a sentence and its exit code.
 
@@ -69,7 +64,7 @@ def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED
             await close_storage()
 
     try:
-        return asyncio.run(closing())
+        return loop.run(closing())
     except (errors.BinduError, SettingsError, ConnectionError) as error:
         _fail(error, refused)
     except ModuleNotFoundError as error:

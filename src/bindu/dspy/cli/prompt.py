@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, agent_or_default, emit, run
+from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, run
 from bindu.dspy.errors import UnknownPromptError
 from bindu.dspy.models import Prompt
 from bindu.dspy.promptcheck import normalize_prompt
 from bindu.dspy.prompts import bootstrap_prompt, insert_prompt
 from bindu.dspy.storage import get_storage
-from bindu.settings import app_settings
+from bindu.settings import agent_or_default, app_settings
 
 __all__ = ["app"]
 

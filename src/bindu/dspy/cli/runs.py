@@ -5,9 +5,10 @@ from __future__ import annotations
 import typer
 from rich.table import Table
 
-from bindu.dspy.cli.output import AgentOption, JsonOption, agent_or_default, emit, run
+from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run
 from bindu.dspy.models import TrainingRun
 from bindu.dspy.storage import get_storage
+from bindu.settings import agent_or_default
 
 __all__ = ["app"]
 

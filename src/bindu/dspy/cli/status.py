@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bindu.dspy.cli.output import AgentOption, JsonOption, agent_or_default, emit, run
+from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run
 from bindu.dspy.insights import agent_status
+from bindu.settings import agent_or_default
 
 __all__ = ["status"]
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from bindu.dspy.cli.output import REFUSED, AgentOption, DryRunOption, JsonOption, agent_or_default, emit, run
+from bindu.dspy.cli.output import REFUSED, AgentOption, DryRunOption, JsonOption, emit, run
 from bindu.dspy.models import TrainingRun
 from bindu.dspy.strategies import parse_strategy
+from bindu.settings import agent_or_default
 
 __all__ = ["train"]
 
