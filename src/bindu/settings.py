@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
 
 __all__ = [
     "CanarySettings",
@@ -92,11 +93,9 @@ class Settings(BaseSettings):
 def _known_keys(model: type[BaseModel], prefix: str) -> Iterable[str]:
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}".upper()
-        nested = field.annotation
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
-            yield from _known_keys(nested, f"{key}__")
-        else:
-            yield key
+        yield key  # a section's own name takes the whole section as JSON
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _known_keys(field.annotation, f"{key}__")
 
 
 def _check_spelling(keys: Iterable[str]) -> None:
@@ -121,6 +120,8 @@ def _load() -> Settings:
         first = error.errors(include_url=False, include_input=False)[0]
         key = "__".join(str(part) for part in first["loc"]).upper()
         raise SettingsError(f"{key}: {first['msg']}. Correct it in the environment or in .env.") from None
+    except SourceError as error:  # a section that is not JSON
+        raise SettingsError(f"{error}. Correct it in the environment or in .env.") from None
 
 
 class _Lazy:

@@ -75,6 +75,14 @@ def test_a_prompt_is_added_served_listed_and_shown(bindu: Bindu) -> None:
     assert shown.stdout == "You help a lot.\n"
 
 
+def test_the_preview_uses_the_threshold_that_training_uses(bindu: Bindu) -> None:
+    bindu("feedback", "import", "-", "--system-prompt", "You help.", stdin=json.dumps(CONVERSATION))
+    bindu("feedback", "add", "a1", "--rating", "3", "--rater", "second")
+    loose = json.loads(bindu("dataset", "preview", "--json").stdout)["funnel"]
+    strict = json.loads(bindu("dataset", "preview", "--json", DSPY__MIN_FEEDBACK_THRESHOLD="0.9").stdout)["funnel"]
+    assert (loose["golden"], strict["golden"], strict["drops"]) == (1, 0, {"below_threshold": 1})
+
+
 def test_a_dry_run_changes_nothing(bindu: Bindu) -> None:
     bindu("prompt", "add", "--dry-run", stdin="You help.")
     assert json.loads(bindu("prompt", "list", "--json").stdout) == {"prompts": []}
@@ -134,6 +142,9 @@ def test_training_during_an_experiment_is_refused_with_3(bindu: Bindu) -> None:
         (("train", "--strategy", "last_trun"), 2, "last_turn"),
         (("train",), 4, "has no active prompt"),
         (("prompt", "show", "7"), 2, "has no prompt 7"),
+        (("prompt", "show", "99999999999"), 2, "less than or equal to"),
+        (("prompt", "add", "absent.txt"), 2, "absent.txt"),
+        (("runs", "list", "--limit", "-1"), 2, "greater than or equal to 1"),
         (("nonsense",), 2, "No such command"),
         (("feedback", "import", "absent.jsonl"), 2, "is not a file"),
     ],
@@ -157,8 +168,9 @@ def test_without_a_database_every_command_leaves_with_4_and_a_way_out(bindu: Bin
     assert "hidden" not in away.stderr
 
 
-def test_a_misspelt_setting_is_a_sentence_and_4(bindu: Bindu) -> None:
-    done = bindu("status", DSPY__AGENTID="x")
+@pytest.mark.parametrize("command", ["status", "demo"])
+def test_a_misspelt_setting_is_a_sentence_and_4(bindu: Bindu, command: str) -> None:
+    done = bindu(command, DSPY__AGENTID="x")
     assert done.returncode == 4
     assert "Did you mean DSPY__AGENT_ID?" in done.stderr
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import dspy
-import pytest
 
 from bindu.dspy.engine import CountingEngine
 from bindu.dspy.models import PromptCandidate
@@ -108,36 +107,35 @@ def command(url: str, base_url: str, *words: str) -> tuple[list[str], dict[str, 
     return [sys.executable, "-m", "bindu.dspy.cli.train", *words], environment
 
 
-@pytest.mark.parametrize("moment", [1.5, 4.0])
-def test_a_trainer_killed_with_9_leaves_the_active_prompt_alone(
-    postgres_url: str, tmp_path: Path, moment: float
-) -> None:
-    asyncio.run(prepare(postgres_url))
-    with SimulatedServer(1) as server:
-        words, environment = command(postgres_url, server.base_url, "--optimizer", "simba", "--require-feedback")
-        process = subprocess.Popen(words, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while server.requests < 20 and time.monotonic() < deadline:
-            time.sleep(0.05)  # it has begun to spend
-        time.sleep(moment)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    asyncio.run(look(postgres_url))
-
-
-def test_the_train_command_trains_over_http(postgres_url: str, tmp_path: Path) -> None:
+def test_after_trainers_killed_with_9_the_train_command_trains_over_http(postgres_url: str, tmp_path: Path) -> None:
     asyncio.run(prepare(postgres_url))
     with SimulatedServer(1) as server:
         words, environment = command(
             postgres_url, server.base_url, "--optimizer", "simba", "--strategy", "last_turn", "--require-feedback"
         )
+        for requests in (20, 700):
+            kill_after(server, requests, words, environment, tmp_path)
+            asyncio.run(look(postgres_url))
+        before = server.requests
         done = subprocess.run(
             [*words, "--json"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
         )
         assert done.returncode == 0, done.stderr
         run = json.loads(done.stdout)
-        assert (run["outcome"], run["calls"]) == ("improved", server.requests)
+        assert (run["outcome"], run["calls"]) == ("improved", server.requests - before)
     asyncio.run(look(postgres_url, trained=True))
+
+
+def kill_after(
+    server: SimulatedServer, requests: int, words: list[str], environment: dict[str, str], folder: Path
+) -> None:
+    process = subprocess.Popen(words, env=environment, cwd=folder, stderr=subprocess.DEVNULL)
+    wanted, deadline = server.requests + requests, time.monotonic() + 60
+    while server.requests < wanted:
+        assert time.monotonic() < deadline, "it spends nothing"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
 
 
 async def prepare(url: str) -> None:

@@ -73,3 +73,10 @@ def test_a_password_is_never_printed(tmp_path: Path) -> None:
     seen = read("repr(s), str(s.storage)", cwd=tmp_path, STORAGE__POSTGRES_URL="postgresql://me:hidden@db/x")
     assert "hidden" not in seen.stdout
     assert seen.returncode == 0
+
+
+def test_a_section_may_be_given_as_json_and_broken_json_is_a_sentence(tmp_path: Path) -> None:
+    assert read("s.dspy.canary.initial_share", cwd=tmp_path, DSPY__CANARY='{"initial_share": 0.2}').stdout == "0.2\n"
+    broken = read("s.dspy", cwd=tmp_path, DSPY__CANARY="{")
+    assert "SettingsError" in broken.stderr
+    assert "Correct it in the environment" in broken.stderr

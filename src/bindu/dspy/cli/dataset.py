@@ -11,7 +11,7 @@ from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run
 from bindu.dspy.dataset import build_dataset
 from bindu.dspy.models import Dataset
 from bindu.dspy.strategies import parse_strategy
-from bindu.settings import agent_or_default
+from bindu.settings import agent_or_default, app_settings
 
 __all__ = ["app"]
 
@@ -40,7 +40,12 @@ def preview(
 
     async def service() -> Dataset:
         chosen = parse_strategy(strategy)
-        return await build_dataset(strategy=chosen, require_feedback=require_feedback, agent_id=agent_or_default(agent))
+        return await build_dataset(
+            strategy=chosen,
+            require_feedback=require_feedback,
+            min_feedback_threshold=app_settings.dspy.min_feedback_threshold,
+            agent_id=agent_or_default(agent),
+        )
 
     found = run(service)
     shown = {"funnel": found.funnel, "golden": found.golden[:samples], "failures": found.failures[:samples]}

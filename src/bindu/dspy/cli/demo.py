@@ -36,15 +36,16 @@ def demo(
         print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
 
     with tempfile.TemporaryDirectory(prefix="bindu-demo-") as folder:
-        app_settings.storage.postgres_url = SecretStr(f"embedded:{folder}/postgres")
+        url = f"embedded:{folder}/postgres"
 
         async def service() -> None:
             from bindu.dspy.simulation import story  # noqa: PLC0415 - DSPy loads only where it is needed
 
+            app_settings.storage.postgres_url = SecretStr(url)
             told = await story.tell(seed=seed, say=say)
             emit(told, as_json=as_json, text=lambda: _summary(told))
             if serve:
-                await _stay(folder, say)
+                await _stay(url, say)
 
         run(service)
 
@@ -58,8 +59,7 @@ def _summary(told: Story) -> str:
     )
 
 
-async def _stay(folder: str, say: Callable[[str], None]) -> None:
-    url = f"embedded:{folder}/postgres"
+async def _stay(url: str, say: Callable[[str], None]) -> None:
     say("The database stays up until Ctrl-C. Look around from another terminal:")
     say(f"  STORAGE__POSTGRES_URL={url} bindu status --agent support-desk")
     say(f"  STORAGE__POSTGRES_URL={url} bindu prompt list --agent support-desk")

@@ -32,8 +32,18 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.StorageNotConfiguredError, CONFIGURATION),
     (ConnectionError, CONFIGURATION),
     (SettingsError, CONFIGURATION),
-    (errors.StaleRolloutError, 0),
-    (errors.BinduError, USAGE),
+    (errors.StaleRolloutError, REFUSED),
+    (errors.ImportRefusedError, USAGE),
+    (errors.InvalidFeedbackError, USAGE),
+    (errors.InvalidHistoryError, USAGE),
+    (errors.InvalidPromptError, USAGE),
+    (errors.UnknownPromptError, USAGE),
+    (errors.UnknownRuleError, USAGE),
+    (errors.UnknownStrategyError, USAGE),
+    (errors.UnknownTaskError, USAGE),
+    (errors.UnsupportedOptimizerError, USAGE),
+    (OSError, USAGE),  # a file that cannot be read
+    (UnicodeDecodeError, USAGE),
 )
 
 _TRAINING_PACKAGES = ("dspy", "numpy", "scipy")
@@ -53,9 +63,8 @@ def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED
 
     ``refused`` is the exit code when a guard says no, ``level`` the least that is logged to standard error.
     """
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "httpcore", "asyncio", "LiteLLM"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("bindu").setLevel(level)
 
     async def closing() -> T:
         try:
@@ -65,7 +74,7 @@ def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED
 
     try:
         return loop.run(closing())
-    except (errors.BinduError, SettingsError, ConnectionError) as error:
+    except (errors.BinduError, SettingsError, OSError, UnicodeDecodeError) as error:
         _fail(error, refused)
     except ModuleNotFoundError as error:
         if error.name not in _TRAINING_PACKAGES:
@@ -79,9 +88,8 @@ def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED
 
 def _fail(error: BaseException, refused: int) -> NoReturn:
     code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
-    code = refused if code == REFUSED else code
-    _err.print(f"error: {error}" if code else str(error), markup=False)
-    raise typer.Exit(code)
+    _err.print(f"error: {error}", markup=False)
+    raise typer.Exit(refused if code == REFUSED else code)
 
 
 def emit(value: Any, *, as_json: bool, text: Callable[[], Any]) -> None:

@@ -19,6 +19,8 @@ from bindu.settings import agent_or_default, app_settings
 
 __all__ = ["app"]
 
+NumberArgument = Annotated[int, typer.Argument(min=1, max=2**31 - 1, help="The version's number.")]
+
 app = typer.Typer(help="List, show and add prompt versions.", no_args_is_help=True)
 
 
@@ -37,7 +39,7 @@ def list_prompts(agent: AgentOption = None, as_json: JsonOption = False) -> None
 
 
 @app.command("show")
-def show(number: int, agent: AgentOption = None, as_json: JsonOption = False) -> None:
+def show(number: NumberArgument, agent: AgentOption = None, as_json: JsonOption = False) -> None:
     """Print one version's text.
 
     Example: bindu prompt show 2
@@ -65,9 +67,9 @@ def add(
 
     Example: echo 'You are a helpful support agent.' | bindu prompt add
     """
-    text = sys.stdin.read() if file is None or str(file) == "-" else file.read_text(encoding="utf-8")
 
     async def service() -> dict[str, Any]:
+        text = sys.stdin.read() if file is None or str(file) == "-" else file.read_text(encoding="utf-8")
         return await _add(text, agent_or_default(agent), dry_run)
 
     result = run(service)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 from rich.table import Table
 
@@ -12,11 +14,13 @@ from bindu.settings import agent_or_default
 
 __all__ = ["app"]
 
+LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="How many.")]
+
 app = typer.Typer(help="Training runs and their outcomes.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_runs(agent: AgentOption = None, limit: int = 20, as_json: JsonOption = False) -> None:
+def list_runs(agent: AgentOption = None, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """List the newest runs.
 
     Example: bindu runs list --limit 5
