@@ -116,6 +116,7 @@ def test_after_trainers_killed_with_9_the_train_command_trains_over_http(postgre
         for requests in (20, 700):
             kill_after(server, requests, words, environment, tmp_path)
             asyncio.run(look(postgres_url))
+        time.sleep(0.5)  # what the dead trainers had sent has arrived
         before = server.requests
         done = subprocess.run(
             [*words, "--json"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
