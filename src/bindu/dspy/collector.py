@@ -11,18 +11,18 @@ from uuid import RFC_4122, UUID
 import msgspec
 from uuid_utils.compat import uuid7
 
+from bindu.dspy.clock import checked_time
 from bindu.dspy.errors import (
     InvalidFeedbackError,
     InvalidHistoryError,
     InvalidPromptError,
-    NoActivePromptError,
     UnknownTaskError,
 )
 from bindu.dspy.feedback import parse_feedback
 from bindu.dspy.models import Feedback, JsonObject, Serving, Task, TaskState
 from bindu.dspy.promptcheck import normalize_prompt
-from bindu.dspy.storage import Storage, get_storage
-from bindu.settings import app_settings
+from bindu.dspy.storage import get_storage, serving_or_raise
+from bindu.settings import agent_or_default
 
 __all__ = ["new_id", "record_feedback", "record_task"]
 
@@ -53,7 +53,7 @@ async def record_task(
     InvalidPromptError, NoActivePromptError, UnknownPromptError.
     """
     served = prompt or {}
-    agent = agent_id or served.get("agent_id") or app_settings.dspy.agent_id
+    at, agent = checked_time(now), agent_or_default(agent_id or served.get("agent_id"))
     if agent != served.get("agent_id", agent):
         raise InvalidPromptError(f"The prompt was selected for agent '{served['agent_id']}', not for '{agent}'.")
     messages = _checked_history(history)
@@ -61,12 +61,12 @@ async def record_task(
     if latency_ms is not None and not (isfinite(latency_ms) and latency_ms >= 0):
         raise InvalidHistoryError(f"latency_ms is a time in milliseconds, not {latency_ms}.")
     storage = await get_storage()
-    ours, theirs = _ids(task_id, now)
+    ours, theirs = _ids(task_id, at)
     task = Task(
         agent_id=agent,
         id=ours,
         external_id=theirs,
-        prompt_id=await _prompt_id(storage, agent, prompt, prompt_id),
+        prompt_id=await _prompt_id(agent, prompt, prompt_id),
         history=messages,
         state=known_state,
         unit_id=unit_id or served.get("unit_id"),
@@ -75,7 +75,7 @@ async def record_task(
         epoch=served.get("epoch") or 0,
         usage=None if usage is None else dict(usage),
         latency_ms=latency_ms,
-        created_at=now,
+        created_at=at,
     )
     [stored] = await storage.add_tasks([task])
     return stored
@@ -95,24 +95,24 @@ async def record_feedback(
     ``feedback`` is ``{"rating": 1 to 5}`` or ``{"thumbs_up": true or false}``, with ``comment`` and ``correction``
     as text if there are any. Raises InvalidFeedbackError and UnknownTaskError; nothing is stored then.
     """
-    kind, score = parse_feedback(feedback)
+    at, (kind, score) = checked_time(now), parse_feedback(feedback)
     comment = _text(feedback, "comment")
     _text(feedback, "correction")
-    storage, agent = await get_storage(), agent_id or app_settings.dspy.agent_id
+    storage, agent = await get_storage(), agent_or_default(agent_id)
     known = await storage.find_task(agent, task_id)
     if known is None:
         raise UnknownTaskError(agent, task_id)
     vote = Feedback(
         agent_id=agent,
         task_id=known,
-        id=new_id(now),
+        id=new_id(at),
         kind=kind,
         score=score,
         rater_id=rater_id or "",
         data=_plain(feedback, InvalidFeedbackError, "Feedback"),
         comment=comment,
         idempotency_key=idempotency_key,
-        created_at=now,
+        created_at=at,
     )
     [stored] = await storage.add_feedback([vote])
     return stored
@@ -148,16 +148,14 @@ def _uuid(value: UUID | str) -> UUID | None:
         return None
 
 
-async def _prompt_id(storage: Storage, agent_id: str, prompt: Mapping[str, Any] | None, prompt_id: int | None) -> int:
+async def _prompt_id(agent_id: str, prompt: Mapping[str, Any] | None, prompt_id: int | None) -> int:
     served = None if prompt is None else prompt.get("id")
     if served is not None and prompt_id not in (None, served):
         raise InvalidPromptError(f"prompt_id is {prompt_id}, but the selected prompt is {served}. Give one of them.")
     known = served if served is not None else prompt_id
     if known is not None:
         return int(known)
-    serving = await storage.serving(agent_id)
-    if serving is None:
-        raise NoActivePromptError(agent_id)
+    serving = await serving_or_raise(agent_id)
     if prompt is not None:
         _check_default(serving, prompt)
     return serving.active.id

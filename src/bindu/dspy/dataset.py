@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from bindu.dspy.extractor import InteractionExtractor
 from bindu.dspy.feedback import normalize_feedback
-from bindu.dspy.models import Dataset, Funnel, Interaction, RawTask, TaskQuery
+from bindu.dspy.models import FAILED_BELOW, Dataset, Funnel, Interaction, RawTask, TaskQuery
 from bindu.dspy.storage import get_storage
 from bindu.dspy.strategies import BaseExtractionStrategy, LastTurnStrategy
-from bindu.settings import app_settings
+from bindu.settings import agent_or_default, app_settings
 
 if TYPE_CHECKING:
     import dspy
@@ -32,7 +32,6 @@ __all__ = [
     "validate",
 ]
 
-FAILURE_BELOW = 0.5  # a lower score is an example to avoid, whatever the threshold
 _ROUNDING = 1e-9  # the database's mean of seven votes of .8 is a little less; our stage decides exactly
 
 
@@ -130,15 +129,15 @@ async def extract_interactions(
     *,
     funnel: Funnel | None = None,
 ) -> AsyncIterator[Interaction]:
-    """Normalise each task's feedback to one score and cut its examples; a task without any is ``no_turn``."""
+    """Normalise each task's feedback to one score and cut the examples that it is about.
+
+    Drops tasks with ``no_turn``, and examples that end with an ``earlier_answer``: another task's score is theirs.
+    """
     funnel = Funnel() if funnel is None else funnel
     extractor = InteractionExtractor(strategy)
     async for task in tasks:
         funnel.tasks += 1
-        found = extractor.extract_task(task)
-        if not found:
-            funnel.drop("no_turn")
-        for interaction in found:
+        for interaction in extractor.extract_task(task, funnel=funnel):
             yield interaction
 
 
@@ -174,7 +173,10 @@ async def validate(
 async def deduplicate(
     interactions: AsyncIterable[Interaction], *, funnel: Funnel | None = None
 ) -> AsyncIterator[Interaction]:
-    """Keep the first, which is the newest, of examples with the same texts; remembers 16 bytes of each."""
+    """Keep the first, which is the newest, of examples with the same texts; remembers 16 bytes of each.
+
+    Near-duplicates stay: how often people ask a thing is worth knowing, and small differences can matter.
+    """
     funnel = Funnel() if funnel is None else funnel
     seen: set[bytes] = set()
     async for one in interactions:
@@ -217,7 +219,7 @@ def _query(
     if not 0 <= threshold <= 1:
         raise ValueError(f"min_feedback_threshold is {threshold}; scores lie between 0 and 1.")
     return TaskQuery(
-        agent_id=agent_id or app_settings.dspy.agent_id,
+        agent_id=agent_or_default(agent_id),
         limit=app_settings.dspy.max_interactions_query_limit if limit is None else limit,
         require_feedback=require_feedback,
         min_score=max(0.0, threshold - _ROUNDING),
@@ -230,7 +232,7 @@ def _is_golden(score: float | None, require_feedback: bool, threshold: float) ->
 
 
 def _is_failure(score: float | None) -> bool:
-    return score is not None and score < FAILURE_BELOW
+    return score is not None and score < FAILED_BELOW
 
 
 def _digest(one: Interaction) -> bytes:

@@ -6,7 +6,7 @@ for as long as the row exists.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
@@ -14,11 +14,18 @@ import msgspec
 
 from bindu.dspy.errors import UnknownRuleError
 from bindu.dspy.evidence import MeansEvidence, better_mean, compare_means
-from bindu.dspy.models import Decision, ExperimentOutcome, JsonObject, PromptMetrics, Rollout, Serving, Verdict
+from bindu.dspy.models import (
+    DIGITS,
+    Decision,
+    ExperimentOutcome,
+    JsonObject,
+    PromptMetrics,
+    Rollout,
+    Serving,
+    Verdict,
+)
 
-__all__ = ["RULES", "Move", "Policy", "Rule", "decide", "last_step_at", "move_to", "policy_of", "replay"]
-
-DIGITS = 9  # 0.1 + 0.2 is 0.3 here
+__all__ = ["RULES", "Move", "Policy", "Rule", "decide", "last_step_at", "move_to", "policy_of", "policy_used", "replay"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +33,8 @@ class Policy:
     """The rule of an experiment and its numbers."""
 
     rule: str = "means"
-    min_interactions: int = 20  # of the candidate, before its mean is looked at
-    step: float = 0.1  # of all traffic, per decision
+    min_interactions: int  # of the candidate, before its mean is looked at
+    step: float  # of all traffic, per decision
 
     def __post_init__(self) -> None:
         if self.min_interactions < 1 or not 0 < self.step <= 1:
@@ -80,6 +87,12 @@ def policy_of(stored: JsonObject, *, min_interactions: int, step: float) -> Poli
     )
 
 
+def policy_used(decisions: Iterable[Decision]) -> Policy | None:
+    """What the newest decision that followed a policy went by; ``decisions`` newest first."""
+    stored = next((decision.inputs["policy"] for decision in decisions if "policy" in decision.inputs), None)
+    return None if stored is None else msgspec.convert(stored, Policy)
+
+
 def decide(
     serving: Serving,
     active: PromptMetrics,
@@ -101,9 +114,13 @@ def move_to(serving: Serving, share: float, *, reason: str, actor: str) -> Rollo
     return _rollout(serving, "manual", msgspec.to_builtins(inputs), actor=actor)
 
 
-def replay(rule: str, inputs: JsonObject) -> Move:
-    """Decide again from stored inputs. Raises UnknownRuleError."""
-    return _rule(rule).move(inputs)
+def replay(decision: Decision) -> Move:
+    """Decide again from what is stored. Raises UnknownRuleError for a rule, or a version of it, that is not here."""
+    rule = _rule(decision.rule)
+    if decision.rule_version != rule.version:
+        known = tuple(f"{name} version {here.version}" for name, here in RULES.items())
+        raise UnknownRuleError(f"{decision.rule} version {decision.rule_version}", known)
+    return rule.move(decision.inputs)
 
 
 def last_step_at(newest: Decision | None) -> datetime | None:

@@ -6,9 +6,10 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
 from typing import Literal, Protocol, TypeVar
 
 import dspy
@@ -19,11 +20,12 @@ from bindu.dspy.errors import BinduError, BudgetExceededError, ModelUnavailableE
 from bindu.settings import DspySettings
 from bindu.utils.logging import get_logger
 
-__all__ = ["CountingEngine", "InnerEngine", "ProviderEngine", "Role", "in_parallel"]
+__all__ = ["ROLES", "CountingEngine", "InnerEngine", "ProviderEngine", "Role", "in_parallel", "start_daemon"]
 
 logger = get_logger("bindu.dspy.engine")
 
 Role = Literal["agent", "judge", "reflector"]
+ROLES: tuple[Role, ...] = ("agent", "judge", "reflector")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -37,6 +39,7 @@ _TRANSIENT = (
 )
 _WINDOW = 100  # attempts over which the error rate is measured
 _LONGEST_WAIT = 60.0  # seconds
+_LOOK_UP = 0.1  # seconds between looks at whether the run was stopped, while a real model thinks
 
 
 class InnerEngine(Protocol):
@@ -76,7 +79,7 @@ class _RoleEngine:
 class CountingEngine:
     """One training run's door to its models, safe to use from many threads.
 
-    SIMBA swallows exceptions, so the first failure that must end the run (budget, error rate) is latched:
+    SIMBA swallows exceptions, so the first failure that must end the run (budget, error rate, ``stop``) is latched:
     every later call fails at once and ``check`` raises it.
     """
 
@@ -90,8 +93,7 @@ class CountingEngine:
         attempts: int = 4,
         backoff: float = 0.5,
     ) -> None:
-        roles: tuple[Role, ...] = ("agent", "judge", "reflector")
-        self._inner = {role: inner[role] if isinstance(inner, Mapping) else inner for role in roles}
+        self._inner = {role: inner[role] if isinstance(inner, Mapping) else inner for role in ROLES}
         self._models = dict(models)
         self.max_calls = max_calls
         self.max_error_rate = max_error_rate
@@ -135,6 +137,12 @@ class CountingEngine:
     def lm(self, role: Role, **config: float) -> dspy.LM:
         """A DSPy language model of that role whose every call is counted here."""
         return dspy.LM(self._models[role], engine=_RoleEngine(self, role), cache=False, num_retries=0, **config)
+
+    def stop(self, failure: BinduError) -> None:
+        """End the run from outside: no further call is made. The first failure stays the one that ``check`` raises."""
+        with self._lock:
+            if self._failure is None:
+                self._latch(failure)
 
     def check(self) -> None:
         """Raise what ended the run, if anything did."""
@@ -182,7 +190,7 @@ class CountingEngine:
         for attempt in range(self.attempts):
             self._reserve(role)
             try:
-                response = self._inner[role].complete(request)
+                response = self._ask(self._inner[role], request)
             except Exception as error:
                 last = attempt + 1 == self.attempts or not _is_transient(error)
                 # waiting when told to is good manners, not a fault: a rate limit counts only when it outlasts us
@@ -194,6 +202,15 @@ class CountingEngine:
                 self._settle(role, None, failed=False, usage=response.usage)
                 return response
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _ask(self, inner: InnerEngine, request: lm15.Request) -> lm15.Response:
+        """One attempt; a model behind a network is left behind in the middle of its answer when the run ends."""
+        if not isinstance(inner, ProviderEngine):
+            return inner.complete(request)
+        answer = start_daemon(partial(inner.complete, request))
+        while not wait([answer], timeout=_LOOK_UP).done:
+            self.check()
+        return answer.result()
 
     def _reserve(self, role: Role) -> None:
         with self._lock:
@@ -236,11 +253,27 @@ class CountingEngine:
         return min(told if told is not None else self.backoff * 2**attempt * spread, _LONGEST_WAIT)
 
     def _unavailable(self, role: Role, error: object) -> str:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()
+        stop = "" if said.endswith((".", "!", "?")) else "."
         return (
-            f"The {role} model '{self._models[role]}' cannot be used: {said} Nothing was deployed. "
+            f"The {role} model '{self._models[role]}' cannot be used: {said}{stop} Nothing was deployed. "
             "Check DSPY__DEFAULT_MODEL, DSPY__API_BASE and DSPY__API_KEY."
         )
+
+
+def start_daemon(work: Callable[[], Result]) -> Future[Result]:
+    """Begin some work in a thread, under the caller's context, that neither a loop nor the interpreter waits for."""
+    future: Future[Result] = Future()
+    future.set_running_or_notify_cancel()  # whoever waits may go away; the work cannot be taken back
+
+    def body() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            future.set_exception(error)
+
+    threading.Thread(target=copy_context().run, args=(body,), name="bindu-training", daemon=True).start()
+    return future
 
 
 def in_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result | None]:

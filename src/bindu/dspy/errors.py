@@ -8,6 +8,7 @@ BinduError
 ├── UnknownPromptError          ValueError       no prompt of that number
 ├── UnknownTaskError            LookupError      feedback for a task nobody recorded
 ├── InvalidPromptError          ValueError       a text or a share that cannot be served
+├── InvalidArgumentError        ValueError       a time without a zone, a limit below zero
 ├── InvalidFeedbackError        ValueError       a vote of no known shape or out of range
 ├── InvalidHistoryError         ValueError       a conversation that is not a list of messages
 ├── UnknownStrategyError        ValueError       no extraction strategy of that name
@@ -30,6 +31,7 @@ __all__ = [
     "BudgetExceededError",
     "ExperimentActiveError",
     "ImportRefusedError",
+    "InvalidArgumentError",
     "InvalidFeedbackError",
     "InvalidHistoryError",
     "InvalidPromptError",
@@ -110,6 +112,10 @@ class UnknownTaskError(BinduError, LookupError):
 
 class InvalidPromptError(BinduError, ValueError):
     """A prompt text, status or share that cannot be."""
+
+
+class InvalidArgumentError(BinduError, ValueError):
+    """A time, a number or a limit that cannot be."""
 
 
 class InvalidFeedbackError(BinduError, ValueError):

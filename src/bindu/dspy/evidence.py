@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bindu.dspy.models import Arm, PromptMetrics
+from bindu.dspy.models import DIGITS, Arm, PromptMetrics
 
 __all__ = ["MeansEvidence", "better_mean", "compare_means"]
-
-DIGITS = 9  # sums of the same votes in another order must still tie
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from bindu.dspy.feedback import task_score
-from bindu.dspy.models import Interaction, RawTask
+from bindu.dspy.models import Funnel, Interaction, RawTask, Turn
 from bindu.dspy.strategies import BaseExtractionStrategy, LastTurnStrategy, parse_turns
 from bindu.dspy.strategies.base import normalize_role
 
@@ -61,13 +61,28 @@ class InteractionExtractor:
         """All of the strategy's examples."""
         return self.strategy.extract_all(task_id, clean_messages(history), feedback_score, feedback_type)
 
-    def extract_task(self, task: RawTask) -> list[Interaction]:
-        """All examples of a stored task and its conversation so far, with score and provenance."""
-        messages = _conversation(task) if self.strategy.multi_turn else clean_messages(task.history)
+    def extract_task(self, task: RawTask, *, funnel: Funnel | None = None) -> list[Interaction]:
+        """All examples of a stored task and its conversation so far, with score and provenance.
+
+        A task's score is about its own answers: an example that ends with the answer of an earlier task is dropped
+        (``earlier_answer``), it is that task's. A task that gives no example at all is ``no_turn``.
+        """
+        funnel = Funnel() if funnel is None else funnel
+        before, messages = _conversation(task) if self.strategy.multi_turn else ([], clean_messages(task.history))
+        turns, first = parse_turns(messages), len(parse_turns(before))
         score, kind = task_score(task.votes)
-        found = self.strategy.extract_all(task.id, messages, score, kind) if messages else []
+        adds_nothing = not messages or 0 < first == len(turns)
+        found = [] if adds_nothing else self.strategy.extract_all(task.id, messages, score, kind)
         several = len(found) > 1
-        return [_stamped(one, task, window if several else None) for window, one in enumerate(found)]
+        own = [
+            _stamped(one, task, window if several else None)
+            for window, one in enumerate(found)
+            if _is_own(one, turns, first)
+        ]
+        funnel.drop("earlier_answer", len(found) - len(own))
+        if not found:
+            funnel.drop("no_turn")
+        return own
 
 
 def _text(content: object) -> str:
@@ -84,20 +99,26 @@ def _part(part: object) -> str:
     return _text(part) if isinstance(part, str) else ""
 
 
-def _conversation(task: RawTask) -> list[dict[str, Any]]:
-    """The earlier histories and the task's own, in time order.
+def _conversation(task: RawTask) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What was said before the task, and that with the task's own messages, in time order."""
+    before: list[dict[str, Any]] = []
+    for history in map(clean_messages, task.earlier):
+        before = _continued(before, history)
+    return before, _continued(before, clean_messages(task.history))
 
-    Agents either store the new messages only or the whole conversation every time: a history that begins with
-    everything before it replaces it. A task that adds no complete turn gives nothing, so that its feedback is
-    never put on an earlier answer.
-    """
-    own = clean_messages(task.history)
-    if task.earlier and not parse_turns(own):
-        return []
-    messages: list[dict[str, Any]] = []
-    for history in (*map(clean_messages, task.earlier), own):
-        messages = history if history[: len(messages)] == messages else messages + history
-    return messages
+
+def _continued(before: list[dict[str, Any]], history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Agents store the new messages only, or the whole conversation every time: that begins with all before it."""
+    whole = len(history) > len(before) and history[: len(before)] == before
+    return history if whole else before + history
+
+
+def _is_own(one: Interaction, turns: Sequence[Turn], first: int) -> bool:
+    """Whether the example ends with an answer of the turns from ``first`` on, as far as one can tell."""
+    if one.turn is not None:
+        return one.turn >= first
+    answers = [turn.assistant for turn in turns]
+    return one.agent_output in answers[first:] or one.agent_output not in answers[:first]
 
 
 def _stamped(found: Interaction, task: RawTask, window: int | None) -> Interaction:

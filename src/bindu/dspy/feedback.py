@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import fsum
-from typing import Any
+from typing import Any, Literal
 
 from bindu.dspy.errors import InvalidFeedbackError
-from bindu.dspy.models import FeedbackKind, Vote
+from bindu.dspy.models import DIGITS, FeedbackKind, Vote
 
-__all__ = ["normalize_feedback", "parse_feedback", "task_score"]
+__all__ = ["ANONYMOUS", "anonymous_rater", "is_anonymous", "normalize_feedback", "parse_feedback", "task_score"]
 
 BEST_RATING = 5
 _THUMBS = {"true": 1.0, "1": 1.0, "yes": 1.0, "up": 1.0, "false": 0.0, "0": 0.0, "no": 0.0, "down": 0.0}
-_DIGITS = 9  # three raters with .6 each make .6 and reach a threshold of .6
 _ACCEPTED = 'Send {"rating": 1 to 5} or {"thumbs_up": true or false}.'
+
+
+ANONYMOUS = "anonymous-"  # an imported vote of nobody known: anonymous-1@<row>, anonymous-up-1@<row>
+_NOBODY = re.compile(rf"{ANONYMOUS}(?:(?:up|down)-)?\d+@.+", re.DOTALL)
+
+
+def anonymous_rater(number: int, row: str, thumb: Literal["up", "down"] | None = None) -> str:
+    """A name for one of nobody known on one imported row, the same at every import."""
+    return f"{ANONYMOUS}{f'{thumb}-' if thumb else ''}{number}@{row}"
+
+
+def is_anonymous(rater_id: str) -> bool:
+    """Whether nobody knows who that was: no id at all, or one that the importer made up."""
+    return not rater_id or _NOBODY.fullmatch(rater_id) is not None
 
 
 def parse_feedback(data: Mapping[str, Any]) -> tuple[FeedbackKind, float]:
@@ -55,7 +69,7 @@ def task_score(votes: Sequence[Vote]) -> tuple[float | None, FeedbackKind | None
     kinds = Counter(vote.kind for vote in votes)
     kind: FeedbackKind = "rating" if kinds["rating"] >= kinds["thumbs_up"] else "thumbs_up"
     mean = fsum(vote.score for vote in votes) / len(votes)
-    return round(mean, _DIGITS), kind
+    return round(mean, DIGITS), kind  # three raters with .6 each make .6 and reach a threshold of .6
 
 
 def _rating(value: object) -> float:

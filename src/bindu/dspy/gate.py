@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -58,46 +58,56 @@ def accept_candidate(
 ) -> GateVerdict:
     """Accept only a gain that is above ``margin``, unlikely by luck, and not bought with longer answers.
 
-    Raises ValueError below two conversations: there is no spread to judge by.
+    Raises ValueError below two conversations, where there is no spread to judge by, and for a figure that is not
+    a finite number.
     """
     if len(pairs) < _FEWEST:
         raise ValueError(f"The gate needs at least {_FEWEST} conversations, not {len(pairs)}.")
-    active = np.array([pair.active for pair in pairs])
-    candidate = np.array([pair.candidate for pair in pairs])
+    figures = np.array([(one.active, one.candidate, one.active_length, one.candidate_length) for one in pairs], float)
+    if not np.isfinite([*figures.flat, margin, max_growth]).all():
+        raise ValueError(
+            "The gate was given a score, a length or a bar that is no finite number. Nothing is proven."
+        )
+    active, candidate = figures[:, 0], figures[:, 1]
     gains = candidate - active
     lower, upper = _interval(gains)
-    lengths = np.array([(max(pair.active_length, 1.0), max(pair.candidate_length, 1.0)) for pair in pairs])
-    figures = {
-        "conversations": len(pairs),
-        "active_score": float(active.mean()),
-        "candidate_score": float(candidate.mean()),
-        "gain": float(gains.mean()),
-        "lower": lower,
-        "upper": upper,
-        "p_value": _sign_flip(gains, seed),
-        "growth": float(lengths[:, 1].mean() / lengths[:, 0].mean()),
-        "adjusted_gain": _at_equal_length(gains, np.log(lengths[:, 1] / lengths[:, 0])),
-        "margin": margin,
-    }
-    outcome, reason = _judge(figures, max_growth)
-    return GateVerdict(outcome=outcome, reason=reason, **figures)  # type: ignore[arg-type]
+    lengths = np.maximum(figures[:, 2:], 1.0)
+    verdict = GateVerdict(
+        outcome="unchanged",
+        reason="",
+        conversations=len(pairs),
+        active_score=float(active.mean()),
+        candidate_score=float(candidate.mean()),
+        gain=float(gains.mean()),
+        lower=lower,
+        upper=upper,
+        p_value=_sign_flip(gains, seed),
+        growth=float(lengths[:, 1].mean() / lengths[:, 0].mean()),
+        adjusted_gain=_at_equal_length(gains, np.log(lengths[:, 1] / lengths[:, 0])),
+        margin=margin,
+    )
+    return _judge(verdict, max_growth)
 
 
-def _judge(figures: dict[str, float], max_growth: float) -> tuple[Literal["improved", "unchanged", "worse"], str]:
-    gain, lower, upper, p_value = (figures[name] for name in ("gain", "lower", "upper", "p_value"))
-    said = f"{gain:+.3f} [{lower:+.3f}, {upper:+.3f}] over {figures['conversations']:.0f} unseen conversations"
-    if upper < 0:
-        return "worse", f"The candidate is worse: {said}. Nothing was deployed."
-    if lower <= figures["margin"]:
-        return "unchanged", f"No proof of a gain above {figures['margin']:.3f}: {said}. Nothing was deployed."
-    if p_value > _ALPHA:
-        return "unchanged", f"The gain could be luck (sign-flip p = {p_value:.3f}): {said}. Nothing was deployed."
-    if figures["growth"] > max_growth:
-        grew = f"{figures['growth']:.2f} times as long, at most {max_growth:.2f} is allowed"
-        return "unchanged", f"The candidate's answers are {grew}: {said}. Nothing was deployed."
-    if figures["adjusted_gain"] <= 0:
-        return "unchanged", f"The gain vanishes at equal answer length: {said}. Nothing was deployed."
-    return "improved", f"The candidate is better: {said}, sign-flip p = {p_value:.4f}."
+def _judge(found: GateVerdict, max_growth: float) -> GateVerdict:
+    """Every bar must be seen to be cleared: a comparison that cannot be made, clears nothing."""
+    said = f"{found.gain:+.3f} [{found.lower:+.3f}, {found.upper:+.3f}] over {found.conversations} unseen conversations"
+    doubt = ""
+    if found.upper < 0:
+        return replace(found, outcome="worse", reason=f"The candidate is worse: {said}. Nothing was deployed.")
+    if not found.lower > found.margin:
+        doubt = f"No proof of a gain above {found.margin:.3f}"
+    elif not found.p_value <= _ALPHA:
+        doubt = f"The gain could be luck (sign-flip p = {found.p_value:.3f})"
+    elif not found.growth <= max_growth:
+        grew = f"{found.growth:.2f} times as long, at most {max_growth:.2f} is allowed"
+        doubt = f"The candidate's answers are {grew}"
+    elif not found.adjusted_gain > 0:
+        doubt = "The gain vanishes at equal answer length"
+    if doubt:
+        return replace(found, reason=f"{doubt}: {said}. Nothing was deployed.")
+    reason = f"The candidate is better: {said}, sign-flip p = {found.p_value:.4f}."
+    return replace(found, outcome="improved", reason=reason)
 
 
 def _interval(gains: Floats) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bindu.dspy.errors import ExperimentActiveError
 from bindu.dspy.storage import get_storage
-from bindu.settings import app_settings
+from bindu.settings import agent_or_default
 
 __all__ = ["ensure_system_stable"]
 
@@ -12,6 +12,6 @@ __all__ = ["ensure_system_stable"]
 async def ensure_system_stable(agent_id: str | None = None) -> None:
     """Return when no candidate is on trial. Raises ExperimentActiveError (a RuntimeError) when one is."""
     storage = await get_storage()
-    serving = await storage.serving(agent_id or app_settings.dspy.agent_id)
+    serving = await storage.serving(agent_or_default(agent_id))
     if serving is not None and serving.candidate is not None:
         raise ExperimentActiveError(serving.candidate.id, serving.share)

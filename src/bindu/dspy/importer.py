@@ -6,25 +6,27 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
 from bindu.dspy.collector import new_id
-from bindu.dspy.errors import ImportRefusedError, NoActivePromptError
+from bindu.dspy.errors import ImportRefusedError
 from bindu.dspy.extractor import clean_messages
-from bindu.dspy.feedback import parse_feedback
-from bindu.dspy.models import Feedback, FeedbackKind, Task
-from bindu.dspy.storage import Storage, get_storage
+from bindu.dspy.feedback import anonymous_rater, parse_feedback
+from bindu.dspy.models import Feedback, FeedbackKind, JsonObject, Task
+from bindu.dspy.storage import Storage, get_storage, serving_or_raise
 from bindu.dspy.strategies import parse_turns
-from bindu.settings import app_settings
+from bindu.settings import agent_or_default
 
 __all__ = ["ImportReport", "import_jsonl"]
 
 MAX_COUNT = 10_000  # votes of one kind on one reply; more is a mistake in the file
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # an earlier time is a mistake in the file
+AHEAD = timedelta(days=1)  # so much a clock may be ahead: a task from the future would stay the newest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,16 +65,17 @@ async def import_jsonl(
     """Store one task per line, and its votes; what is known already is left as it is.
 
     A line is an object with ``message_id`` or ``id`` (the task's external id and its context), ``messages`` (role
-    and content or parts) and optionally ``conversation_id`` (the unit), ``created_at`` (ISO 8601, or seconds since
-    1970) and ``feedback``: one vote (``rating`` or ``thumbs_up``, ``comment``, ``correction``, ``rater_id``), a list
-    of votes, or the counts ``thumbs_up`` and ``thumbs_down``. Lines without a complete turn are skipped.
+    and content or parts) and optionally ``conversation_id`` (the unit), ``created_at`` (ISO 8601, UTC unless it
+    names an offset, or seconds since 1970; from the year 2000 to a day ahead) and ``feedback``: one vote (``rating``
+    or ``thumbs_up``, ``comment``, ``correction``, ``rater_id``), a list of votes, or the counts ``thumbs_up`` and
+    ``thumbs_down``. Lines without a complete turn are skipped.
 
     Tasks belong to ``prompt_id``, by default the active prompt. A dry run stores nothing and needs no prompt; it
     cannot look into known tasks and counts their votes as known. Raises ImportRefusedError for a line that cannot be
     read, with the lines before it stored and none after it; NoActivePromptError; UnknownPromptError.
     """
     storage = await get_storage()
-    agent_id = agent_id or app_settings.dspy.agent_id
+    agent_id = agent_or_default(agent_id)
     tally = _Tally()
     batches = _batches(_rows(lines, tally), batch_size)
     if dry_run:
@@ -80,7 +83,7 @@ async def import_jsonl(
             await _look_up(storage, agent_id, batch, tally)
         return tally.report(dry_run=True)
     if prompt_id is None:
-        prompt_id = await _active_prompt(storage, agent_id)
+        prompt_id = (await serving_or_raise(agent_id)).active.id
     for batch in batches:
         await _store(storage, agent_id, prompt_id, batch, tally)
     return tally.report()
@@ -91,7 +94,7 @@ class _Vote:
     rater_id: str
     kind: FeedbackKind
     score: float
-    data: dict[str, Any]
+    data: JsonObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +112,7 @@ class _Line(msgspec.Struct):
     id: str | int | None = None
     conversation_id: str | int | None = None
     created_at: datetime | int | float | None = None
-    feedback: dict[str, Any] | list[dict[str, Any]] | None = None
+    feedback: JsonObject | list[JsonObject] | None = None
 
 
 class _Tally:
@@ -132,13 +135,6 @@ class _Tally:
 
 
 # store
-
-
-async def _active_prompt(storage: Storage, agent_id: str) -> int:
-    serving = await storage.serving(agent_id)
-    if serving is None:
-        raise NoActivePromptError(agent_id)
-    return serving.active.id
 
 
 async def _store(storage: Storage, agent_id: str, prompt_id: int, batch: Sequence[_Row], tally: _Tally) -> None:
@@ -267,8 +263,10 @@ def _moment(value: datetime | float | None) -> datetime | None:
     except (ValueError, OverflowError, OSError):
         raise _BadRowError(f"created_at {value} is not a time in seconds since 1970") from None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    if at.timestamp() < 0:
-        raise _BadRowError(f"created_at {at} lies before 1970")
+    if at < EARLIEST:
+        raise _BadRowError(f"created_at {at} lies before the year {EARLIEST.year}")
+    if at > datetime.now(UTC) + AHEAD:
+        raise _BadRowError(f"created_at {at} lies more than a day ahead")
     return at
 
 
@@ -276,7 +274,7 @@ def _votes(
     external_id: str, feedback: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None, tally: _Tally
 ) -> list[_Vote]:
     if isinstance(feedback, Sequence):
-        found = [_vote(one, f"anonymous-{i}@{external_id}", tally) for i, one in enumerate(feedback, 1)]
+        found = [_vote(one, anonymous_rater(i, external_id), tally) for i, one in enumerate(feedback, 1)]
         return [vote for vote in found if vote]
     if not feedback:
         return []
@@ -300,7 +298,7 @@ def _vote(data: Mapping[str, Any], anonymous: str, tally: _Tally) -> _Vote | Non
     return _Vote(rater_id=_name(data.get("rater_id")) or anonymous, kind=kind, score=score, data=dict(data))
 
 
-def _counted(external_id: str, counts: Mapping[str, Any], thumb: str) -> Iterator[_Vote]:
+def _counted(external_id: str, counts: Mapping[str, Any], thumb: Literal["up", "down"]) -> Iterator[_Vote]:
     """One rater per vote, named so that the same counts give the same raters and more votes only add some.
 
     The names hold the row's id: nobody knows whether the first rater of two replies was one person.
@@ -312,5 +310,5 @@ def _counted(external_id: str, counts: Mapping[str, Any], thumb: str) -> Iterato
         raise _BadRowError(f"the count thumbs_{thumb} of its feedback is not a whole number from 0 to {MAX_COUNT}")
     up = thumb == "up"
     for i in range(1, count + 1):
-        rater_id = f"anonymous-{thumb}-{i}@{external_id}"
+        rater_id = anonymous_rater(i, external_id, thumb)
         yield _Vote(rater_id=rater_id, kind="thumbs_up", score=float(up), data={"thumbs_up": up})

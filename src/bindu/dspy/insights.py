@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from bindu.dspy.decision import Policy, policy_of
+from bindu.dspy.canary.controller import policy_now
+from bindu.dspy.clock import checked_time
+from bindu.dspy.decision import Policy, policy_used
 from bindu.dspy.evidence import MeansEvidence, better_mean, compare_means
 from bindu.dspy.models import Decision, Experiment, Prompt, PromptMetrics, TrainingRun
 from bindu.dspy.planning import expected_days, required_feedback
 from bindu.dspy.storage import Storage, get_storage
-from bindu.settings import app_settings
+from bindu.settings import agent_or_default
 
 __all__ = ["AgentStatus", "PromptReport", "agent_status"]
 
@@ -50,9 +53,10 @@ class AgentStatus:
     caution: str | None  # what to know about the experiment's rule
 
 
-async def agent_status(agent_id: str | None = None, *, decisions: int = 20) -> AgentStatus:
+async def agent_status(agent_id: str | None = None, *, decisions: int = 20, now: datetime | None = None) -> AgentStatus:
     """Read how an agent is doing; ``decisions`` is how many of the newest ones to show."""
-    storage, agent = await get_storage(), agent_id or app_settings.dspy.agent_id
+    at = checked_time(now)
+    storage, agent = await get_storage(), agent_or_default(agent_id)
     serving = await storage.serving(agent)
     reports = await _reports(storage, agent)
     live = {report.prompt.id: report for report in reports}
@@ -63,9 +67,10 @@ async def agent_status(agent_id: str | None = None, *, decisions: int = 20) -> A
     log = () if experiment is None else await storage.decisions(agent, experiment_id=experiment.id, limit=decisions)
     runs = await storage.runs(agent, limit=1)
     share = 0.0 if serving is None else serving.share
-    per_day = None if active is None else await _feedback_per_day(storage, active, candidate)
+    per_day = None if active is None else _feedback_per_day(active, candidate, at or await storage.now())
+    policy = policy_used(log) or policy_now(experiment)
     return AgentStatus(
-        sentence=_sentence(agent, active, candidate, share, experiment),
+        sentence=_sentence(agent, active, candidate, share, experiment, policy=policy),
         agent_id=agent,
         share=share,
         active=active,
@@ -77,7 +82,7 @@ async def agent_status(agent_id: str | None = None, *, decisions: int = 20) -> A
         prompts=tuple(reports),
         feedback_per_day=per_day,
         days_to_see_gain=None if candidate is None else _days_to_see_gain(per_day, share),
-        caution=None if candidate is None or experiment is None else CAUTIONS.get(_policy(experiment).rule),
+        caution=None if candidate is None else CAUTIONS.get(policy.rule),
     )
 
 
@@ -87,10 +92,10 @@ async def _reports(storage: Storage, agent_id: str) -> list[PromptReport]:
     return [PromptReport(prompt=prompt, metrics=metrics[prompt.id]) for prompt in prompts]
 
 
-async def _feedback_per_day(storage: Storage, active: PromptReport, candidate: PromptReport | None) -> float | None:
+def _feedback_per_day(active: PromptReport, candidate: PromptReport | None, now: datetime) -> float | None:
     if active.prompt.created_at is None:
         return None
-    seconds = (await storage.now() - active.prompt.created_at).total_seconds()
+    seconds = (now - active.prompt.created_at).total_seconds()
     rated = active.metrics.num_rated + (0 if candidate is None else candidate.metrics.num_rated)
     return rated * SECONDS_A_DAY / seconds if seconds > 0 else None
 
@@ -101,17 +106,14 @@ def _days_to_see_gain(per_day: float | None, share: float) -> float | None:
     return expected_days(required_feedback(GAIN, share=share), per_day)
 
 
-def _policy(experiment: Experiment) -> Policy:
-    usual = Policy()
-    return policy_of(experiment.policy, min_interactions=usual.min_interactions, step=usual.step)
-
-
 def _sentence(
     agent_id: str,
     active: PromptReport | None,
     candidate: PromptReport | None,
     share: float,
     experiment: Experiment | None,
+    *,
+    policy: Policy,
 ) -> str:
     if active is None:
         return f"Agent '{agent_id}' has no prompt yet: call bootstrap_prompt(text) or run 'bindu prompt add'."
@@ -120,7 +122,7 @@ def _sentence(
     traffic = f"it has {share:.0%} of traffic"
     name = f"Candidate {candidate.prompt.id}"
     means = compare_means(active.metrics, candidate.metrics)
-    needed = _policy(experiment).min_interactions if experiment is not None else Policy().min_interactions
+    needed = policy.min_interactions
     if means.candidate_count < needed:
         return f"Too early to say: {name.lower()} has {means.candidate_count} of {needed} interactions; {traffic}."
     if means.difference is None:

@@ -186,6 +186,7 @@ class Interaction:
     created_at: datetime | None = None
     prompt_id: int | None = None
     window: int | None = None  # which of several windows over one task
+    turn: int | None = None  # the turn whose answer it ends with, from 0; None when the strategy does not say
     raters: tuple[str, ...] = ()
     comments: tuple[str, ...] = ()
     correction: str | None = None
@@ -194,7 +195,7 @@ class Interaction:
 
 @dataclass(frozen=True, slots=True)
 class PromptCandidate:
-    """A text that an optimizer proposes, with the score it earned on *select*."""
+    """A text that an optimizer proposes, with the score it gave it on the rows it trained on."""
 
     text: str
     score: float

@@ -10,14 +10,16 @@ from typing import Any, Literal, Protocol
 
 import dspy
 from dspy.evaluate.metrics import f1_score
-from dspy.utils.exceptions import AdapterParseError
+from dspy.utils.exceptions import AdapterParseError, DSPyError
 from pydantic import BaseModel
 
+from bindu.dspy.dataset import convert_to_dspy_examples
 from bindu.dspy.engine import CountingEngine
-from bindu.dspy.errors import ModelUnavailableError
-from bindu.dspy.models import Interaction, JsonObject
+from bindu.dspy.errors import ModelUnavailableError, TrainingRefusedError
+from bindu.dspy.models import FAILED_BELOW, Interaction, JsonObject
 
 __all__ = [
+    "RUBRIC_CALLS",
     "Imitation",
     "Judge",
     "Metric",
@@ -25,6 +27,7 @@ __all__ = [
     "ObjectiveName",
     "PythonMetric",
     "Rubric",
+    "TrustedObjective",
     "induce_rubric",
 ]
 
@@ -36,19 +39,57 @@ _MAX_PRAISED = 20
 _MAX_REJECTED = 60
 _MAX_TEXT = 1_500  # characters of a message that are shown
 _PRAISED_FROM = 0.8
-_FAILED_BELOW = 0.5
 _TRIES = 3
+_CALLS_PER_TRY = 2  # DSPy asks again in JSON when it cannot read its own format
+
+
+RUBRIC_CALLS = _TRIES * _CALLS_PER_TRY  # the most that learning a rubric takes
 
 
 class Objective(Protocol):
     """What the optimizer maximises and the gate compares."""
 
-    calls_per_evaluation: int  # model calls besides the agent's own answer
+    def __call__(self, example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> dspy.Prediction:
+        """Score one answer: ``score`` in [0, 1] and a ``critique`` for the optimizer's reflection."""
+
+
+class TrustedObjective:
+    """An objective as a run uses it: no answer scores 0, every score is a number in [0, 1], a defect ends the run.
+
+    Optimizers swallow what an objective raises; a defect is therefore told to the engine, which ends the run.
+    """
+
+    def __init__(self, objective: Objective, engine: CountingEngine) -> None:
+        self.objective = objective
+        self._engine = engine
 
     def __call__(
         self, example: dspy.Example, prediction: dspy.Prediction | None, trace: object = None
     ) -> dspy.Prediction:
-        """Score one answer: ``score`` in [0, 1] and a ``critique`` for the optimizer's reflection."""
+        del trace
+        if prediction is None:
+            return dspy.Prediction(score=0.0, critique="There is no answer.")
+        try:
+            verdict = self.objective(example, prediction)
+            if not 0 <= verdict.score <= 1:
+                name = _name(getattr(self.objective, "metric", self.objective))
+                raise TrainingRefusedError(
+                    f"The metric '{name}' gave the score {verdict.score}, which is not a number from 0 to 1. "
+                    "Nothing was deployed. Correct it, then train again."
+                )
+        except TrainingRefusedError as error:
+            self._engine.stop(error)
+            raise
+        except DSPyError as error:
+            if isinstance(self.objective, PythonMetric):  # a model that it asked by itself; the judge's are counted
+                self._engine.unreadable("judge", error)
+            raise
+        return verdict
+
+    def probe(self, row: Interaction) -> None:
+        """Score one logged answer. Raises TrainingRefusedError for a defect, before anything is spent."""
+        (example,) = convert_to_dspy_examples([row])
+        self(example, dspy.Prediction(output=row.agent_output))
 
 
 class InducedRule(BaseModel):
@@ -116,20 +157,14 @@ class Rubric:
 class Judge:
     """A model that scores an answer against the rubric, with the logged answer and its rating as context."""
 
-    calls_per_evaluation = 1
-
     def __init__(self, engine: CountingEngine, rubric: Rubric) -> None:
         self.rubric = rubric
         self._engine = engine
         self._predict = dspy.Predict(JudgeAnswer)
         self._predict.lm = engine.lm("judge", temperature=0.0)
 
-    def __call__(
-        self, example: dspy.Example, prediction: dspy.Prediction | None, trace: object = None
-    ) -> dspy.Prediction:
+    def __call__(self, example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> dspy.Prediction:
         del trace
-        if prediction is None:
-            return dspy.Prediction(score=0.0, critique="There is no answer.")
         logged_score = example.get("feedback_score")
         try:
             with dspy.context(trace=None, adapter=dspy.ChatAdapter()):
@@ -153,14 +188,8 @@ class Judge:
 class Imitation:
     """A baseline: how many words the answer shares with the logged one (token F1)."""
 
-    calls_per_evaluation = 0
-
-    def __call__(
-        self, example: dspy.Example, prediction: dspy.Prediction | None, trace: object = None
-    ) -> dspy.Prediction:
+    def __call__(self, example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> dspy.Prediction:
         del trace
-        if prediction is None:
-            return dspy.Prediction(score=0.0, critique="There is no answer.")
         score = float(f1_score(prediction.output, example.output))
         return dspy.Prediction(score=score, critique=f"It shares {score:.0%} of its words with the logged answer.")
 
@@ -168,23 +197,32 @@ class Imitation:
 class PythonMetric:
     """A callable of the user's, or an optimizer's own metric, as an objective."""
 
-    calls_per_evaluation = 0
-
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
 
-    def __call__(
-        self, example: dspy.Example, prediction: dspy.Prediction | None, trace: object = None
-    ) -> dspy.Prediction:
-        result = self.metric(example, prediction)
-        if isinstance(result, dspy.Prediction):
-            critique = result.get("critique") or result.get("feedback") or ""
-            return dspy.Prediction(score=float(result.score), critique=critique)
-        return dspy.Prediction(score=float(result), critique="")
+    def __call__(self, example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> dspy.Prediction:
+        del trace
+        try:
+            result = self.metric(example, prediction)
+            if isinstance(result, dspy.Prediction):
+                critique = result.get("critique") or result.get("feedback") or ""
+                return dspy.Prediction(score=float(result.score), critique=critique)
+            return dspy.Prediction(score=float(result), critique="")
+        except DSPyError:
+            raise  # a model that the metric asked: no defect of the metric
+        except Exception as error:
+            raise TrainingRefusedError(
+                f"The metric '{_name(self.metric)}' failed with {type(error).__name__}: {error}. "
+                "Nothing was deployed. Correct it, then train again."
+            ) from error
+
+
+def _name(metric: object) -> str:
+    return str(getattr(metric, "__name__", type(metric).__name__))
 
 
 def induce_rubric(engine: CountingEngine, instructions: str, rows: Sequence[Interaction]) -> Rubric:
-    """Let the reflector learn rules from training rows; a rule that cites none of them is dropped.
+    """Let the reflector learn rules from training rows, newest first; a rule that cites none of them is dropped.
 
     Raises ModelUnavailableError when three answers in a row cannot be read.
     """
@@ -226,7 +264,7 @@ def _praised(rows: Sequence[Interaction]) -> list[JsonObject]:
 def _rejected(rows: Sequence[Interaction]) -> list[JsonObject]:
     """Rows that say what was wrong, the ones in words first."""
     said = [row for row in rows if row.feedback_score is not None and row.feedback_score < _PRAISED_FROM]
-    said = [row for row in said if row.comments or row.correction or (row.feedback_score or 0.0) < _FAILED_BELOW]
+    said = [row for row in said if row.comments or row.correction or (row.feedback_score or 0.0) < FAILED_BELOW]
     said.sort(key=lambda row: (not (row.comments or row.correction), row.feedback_score or 0.0))
     return [
         {

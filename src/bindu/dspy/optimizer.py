@@ -59,14 +59,17 @@ class SimbaOptimizer:
     """DSPy's SIMBA: samples answers, contrasts good with bad ones, appends the advice; rules only by default."""
 
     name = "simba"
-    min_rows = 32
 
     def __init__(self, instance: SIMBA | None = None, **parameters: int) -> None:
-        """``parameters`` are SIMBA's bsize, num_candidates, max_steps, max_demos; an instance brings its own."""
+        """``parameters`` are SIMBA's bsize, num_candidates, max_steps, max_demos; an instance brings its own.
+
+        It needs as many rows as one batch has; a batch above 32 shrinks to the rows there are.
+        """
         self._instance = instance
         self._given = _DEFAULTS | parameters
         if instance is not None:
             self._given = {name: getattr(instance, name) for name in _DEFAULTS}
+        self.min_rows = min(self._given["bsize"], _DEFAULTS["bsize"])
         self.objective: Objective | None = PythonMetric(instance.metric) if instance is not None else None
 
     def _parameters(self, rows: int) -> dict[str, int]:

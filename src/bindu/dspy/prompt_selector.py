@@ -1,29 +1,34 @@
 """The hot path: one prompt per request, without I/O.
 
-Each agent is served from an immutable snapshot that is swapped whole. A timer of the running event loop polls the
-serving version and counts the metrics; while the database is away the last good snapshot stays.
+Each agent is served from an immutable snapshot that is swapped whole. A timer of the running event loop asks which
+agents' traffic moved and swaps those at once; what users thought is counted beside it, one agent after another. While
+the database is away the last good snapshot stays.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from random import random
 from time import monotonic
+from types import TracebackType
 from typing import Any
 
 from bindu.dspy.errors import BinduError, StorageUnavailableError
-from bindu.dspy.models import Arm, Serving
+from bindu.dspy.models import Arm, Prompt, PromptMetrics, Serving
 from bindu.dspy.prompts import prompt_view
 from bindu.dspy.routing import select
 from bindu.dspy.storage import get_storage
-from bindu.settings import app_settings
+from bindu.settings import agent_or_default
 from bindu.utils.logging import get_logger
 
 __all__ = ["Snapshot", "refresh_prompts", "select_prompt_with_canary", "stop_prompt_refresh"]
 
 POLL_SECONDS = 0.5
-COUNT_SECONDS = 45.0  # metrics are never older than 60 s
+COUNT_SECONDS = 45.0  # metrics are at most 60 s old
+IDLE_SECONDS = 600.0  # an agent that nobody asked for is forgotten
 
 logger = get_logger("bindu.dspy.prompt_selector")
 
@@ -51,13 +56,15 @@ async def select_prompt_with_canary(
     The dictionary has the specification's ``id``, ``prompt_text``, ``status``, ``traffic``, ``num_interactions``,
     ``average_feedback_score``, and ``agent_id``, ``arm``, ``epoch``, ``experiment_id``, ``unit_id`` for
     ``record_task``. Without a stored prompt it is ``default`` with ``id`` None, or None when there is no default.
+    A prompt that was not counted yet has no interactions and no score.
 
-    Only an agent's first call in an event loop waits for the database. Raises StorageNotConfiguredError, and
-    StorageUnavailableError when nothing was ever loaded and there is no default.
+    Only an agent's first call in an event loop waits for the database, and not for its counts. Raises
+    StorageNotConfiguredError, and StorageUnavailableError when nothing was ever loaded and there is no default.
     """
-    agent, unit = agent_id or app_settings.dspy.agent_id, unit_id or None
+    agent, unit = agent_or_default(agent_id), unit_id or None
     refresher = _refresher()
     watched = refresher.watched.get(agent) or await refresher.watch(agent)
+    watched.asked_at = monotonic()
     if watched.snapshot is None and default is None and watched.error is not None:
         raise StorageUnavailableError(watched.error.where, watched.error.cause)
     chosen = None if watched.snapshot is None else watched.snapshot.choose(unit, random())  # noqa: S311
@@ -65,13 +72,14 @@ async def select_prompt_with_canary(
 
 
 async def refresh_prompts(agent_id: str | None = None) -> None:
-    """Reload at once what this event loop serves for an agent, such as after a rollout in the same process.
+    """Reload and count at once what this event loop serves for an agent, such as after a rollout in the same process.
 
     An agent that was never asked for is left alone: its first request loads it. Raises StorageUnavailableError.
     """
-    watched = _refresher().watched.get(agent_id or app_settings.dspy.agent_id)
+    watched = _refresher().watched.get(agent_or_default(agent_id))
     if watched is not None:
         await watched.load()
+        await watched.count()
 
 
 async def stop_prompt_refresh() -> None:
@@ -82,15 +90,41 @@ async def stop_prompt_refresh() -> None:
         await refresher.stop()
 
 
+class _Trouble:
+    """Runs what may fail now and must be tried again later; a lasting trouble is logged when it begins and ends."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._kind: type[Exception] | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None:
+            if self._kind is not None:
+                logger.info("%s works again: what is served is fresh again", self._what)
+            self._kind = None
+        elif isinstance(error, Exception):
+            if type(error) is not self._kind:
+                unexpected = None if isinstance(error, BinduError) else error
+                logger.warning("%s failed, the last good snapshot stays: %s", self._what, error, exc_info=unexpected)
+            self._kind = type(error)
+        return isinstance(error, Exception)
+
+
 @dataclass(slots=True, eq=False)
 class _Watched:
     """One agent of one event loop: what it is served, and how fresh that is."""
 
     agent_id: str
     snapshot: Snapshot | None = None
-    error: StorageUnavailableError | None = None  # why there is no snapshot
-    trouble: str | None = None  # what the last poll said
-    counted_at: float = 0.0
+    error: StorageUnavailableError | None = None  # why nothing was loaded yet
+    metrics: dict[int, PromptMetrics] = field(default_factory=dict)  # of the live prompts, as last counted
+    counted_at: float = -inf
+    asked_at: float = field(default_factory=monotonic)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # an older load must not overtake a newer one
 
     async def start(self) -> None:
@@ -100,47 +134,36 @@ class _Watched:
             self.snapshot, self.error = _last_good.get(self.agent_id), error
 
     async def load(self) -> None:
+        """Swap in who is live now, with the counts that are known."""
         async with self.lock:
-            storage, started = await get_storage(), monotonic()
-            serving = await storage.serving(self.agent_id)
-            answers: dict[Arm, dict[str, Any]] = {}
-            if serving is not None:
-                live = [serving.active] if serving.candidate is None else [serving.active, serving.candidate]
-                metrics = await storage.prompt_metrics(self.agent_id, [prompt.id for prompt in live])
-                arms: tuple[Arm, ...] = ("active", "candidate")
-                answers = {
-                    arm: prompt_view(prompt, metrics[prompt.id]) | _provenance(serving, arm)
-                    for arm, prompt in zip(arms, live, strict=False)
-                }
-            self.snapshot, self.error, self.counted_at = Snapshot(serving, answers), None, started
-            _last_good[self.agent_id] = self.snapshot
+            serving = await (await get_storage()).serving(self.agent_id)
+            if not self.metrics.keys() >= {prompt.id for prompt in _live(serving)}:
+                self.counted_at = -inf  # a prompt that was never counted need not wait for its turn
+            self._swap(serving)
+            self.error = None
 
-    async def poll(self) -> None:
-        """Catch up with the database; whatever goes wrong is logged once and the snapshot stays."""
-        try:
-            await self._catch_up()
-        except BinduError as error:
-            self._say(f"is served the last good snapshot: {error}")
-        except Exception as error:  # the next poll must come, whatever this was
-            logger.exception("Refreshing the prompts of agent '%s' failed", self.agent_id)
-            self._say(f"is served the last good snapshot: {error!r}")
+    async def count(self) -> None:
+        """Count what users thought of the live prompts; this may take the database a while."""
+        self.counted_at = monotonic()  # a count that fails waits for its next turn
+        asked = [] if self.snapshot is None else [prompt.id for prompt in _live(self.snapshot.serving)]
+        if self.snapshot is not None and asked:
+            counted = await (await get_storage()).prompt_metrics(self.agent_id, asked)
+            self.metrics = self.metrics | counted
+            self._swap(self.snapshot.serving)  # not what it was before: traffic may have moved meanwhile
+
+    def is_behind(self, version: int | None) -> bool:
+        """Whether something was not loaded yet, given the version of who is live now."""
+        serving = None if self.snapshot is None else self.snapshot.serving
+        return self.error is not None or version != (None if serving is None else serving.version)
+
+    def _swap(self, serving: Serving | None) -> None:
+        live = {prompt.id for prompt in _live(serving)}
+        self.metrics = {number: counted for number, counted in self.metrics.items() if number in live}
+        self.snapshot = _snapshot(serving, self.metrics)
+        if serving is None:
+            _last_good.pop(self.agent_id, None)
         else:
-            self._say(None)
-
-    async def _catch_up(self) -> None:
-        """Reload when somebody moved traffic, or when the metrics are getting old."""
-        if self.snapshot is not None and self.error is None and monotonic() - self.counted_at < COUNT_SECONDS:
-            version = await (await get_storage()).serving_version(self.agent_id)
-            if version == (None if self.snapshot.serving is None else self.snapshot.serving.version):
-                return
-        await self.load()
-
-    def _say(self, trouble: str | None) -> None:
-        if trouble is not None and self.trouble is None:
-            logger.warning("Agent '%s' %s", self.agent_id, trouble)
-        elif trouble is None and self.trouble is not None:
-            logger.info("Agent '%s' is served fresh prompts again", self.agent_id)
-        self.trouble = trouble
+            _last_good[self.agent_id] = self.snapshot
 
 
 class _Refresher:
@@ -154,6 +177,10 @@ class _Refresher:
         self._starting: dict[str, asyncio.Task[_Watched]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._polling: asyncio.Task[None] | None = None
+        self._counting: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._poll_trouble = _Trouble("Refreshing the prompts")
+        self._count_trouble = _Trouble("Counting what users thought")
         self._stopped = False
 
     async def watch(self, agent_id: str) -> _Watched:
@@ -169,7 +196,7 @@ class _Refresher:
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
-        pending = [task for task in (self._polling, *self._starting.values()) if task is not None]
+        pending = [task for task in (self._polling, self._counting, *self._starting.values()) if task is not None]
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
@@ -188,18 +215,51 @@ class _Refresher:
             task.exception()  # its callers have it; if they all left, nobody misses it
 
     def _schedule(self) -> None:
-        if not self._stopped:
+        if self.watched and not self._stopped:
             self._timer = asyncio.get_running_loop().call_later(POLL_SECONDS, self._tick)
+        else:
+            self._timer = None
 
     def _tick(self) -> None:
         self._polling = asyncio.get_running_loop().create_task(self._poll())
 
     async def _poll(self) -> None:
         try:
-            for watched in list(self.watched.values()):
-                await watched.poll()
+            self._forget_idle()
+            with self._poll_trouble:
+                await self._catch_up()
         finally:
             self._schedule()
+
+    def _forget_idle(self) -> None:
+        oldest = monotonic() - IDLE_SECONDS
+        for idle in [watched for watched in self.watched.values() if watched.asked_at < oldest]:
+            del self.watched[idle.agent_id]
+            _last_good.pop(idle.agent_id, None)
+
+    async def _catch_up(self) -> None:
+        """Ask for all versions in one statement and reload, side by side, those agents whose traffic moved."""
+        watched = list(self.watched.values())
+        versions = await (await get_storage()).serving_versions([agent.agent_id for agent in watched])
+        behind = [agent for agent in watched if agent.is_behind(versions.get(agent.agent_id))]
+        self._start_counting()
+        await _all(agent.load() for agent in behind)
+
+    def _start_counting(self) -> None:
+        """Let it run beside the polls, unless it still does."""
+        if self._counting is None or self._counting.done():
+            latest = monotonic() - COUNT_SECONDS
+            due = [watched for watched in self.watched.values() if watched.counted_at <= latest]
+            if due:
+                self._counting = asyncio.get_running_loop().create_task(self._count_all(due))
+
+    async def _count_all(self, due: list[_Watched]) -> None:
+        with self._count_trouble:
+            await _all(map(self._count, due))
+
+    async def _count(self, watched: _Watched) -> None:
+        async with self._turn:  # one by one: the other connections are for the requests
+            await watched.count()
 
 
 _refreshers: dict[asyncio.AbstractEventLoop, _Refresher] = {}
@@ -210,10 +270,37 @@ def _refresher() -> _Refresher:
     loop = asyncio.get_running_loop()
     refresher = _refreshers.get(loop)
     if refresher is None:
-        for closed in [other for other in _refreshers if other.is_closed()]:
-            del _refreshers[closed]
+        for closed in [other for other in list(_refreshers) if other.is_closed()]:
+            _refreshers.pop(closed, None)
         refresher = _refreshers[loop] = _Refresher()
     return refresher
+
+
+async def _all(work: Iterable[Awaitable[None]]) -> None:
+    """Wait for all, then raise the first failure: one agent's trouble is not the others'."""
+    for error in filter(None, await asyncio.gather(*work, return_exceptions=True)):
+        raise error
+
+
+def _live(serving: Serving | None) -> list[Prompt]:
+    return [] if serving is None else [prompt for prompt in (serving.active, serving.candidate) if prompt is not None]
+
+
+def _snapshot(serving: Serving | None, metrics: Mapping[int, PromptMetrics]) -> Snapshot:
+    if serving is None:
+        return Snapshot(None, {})
+    arms: tuple[Arm, ...] = ("active", "candidate")
+    return Snapshot(
+        serving,
+        {
+            arm: prompt_view(prompt, metrics.get(prompt.id) or _uncounted(prompt.id)) | _provenance(serving, arm)
+            for arm, prompt in zip(arms, _live(serving), strict=False)
+        },
+    )
+
+
+def _uncounted(prompt_id: int) -> PromptMetrics:
+    return PromptMetrics(prompt_id=prompt_id, num_interactions=0, num_rated=0, average_score=None)
 
 
 def _provenance(serving: Serving, arm: Arm) -> dict[str, Any]:

@@ -11,17 +11,13 @@ from datetime import datetime
 from math import isfinite
 from typing import Any, NoReturn, get_args
 
+from bindu.dspy.clock import checked_time
 from bindu.dspy.decision import move_to
-from bindu.dspy.errors import (
-    ExperimentActiveError,
-    InvalidPromptError,
-    NoActivePromptError,
-    UnknownPromptError,
-)
-from bindu.dspy.models import JsonObject, Prompt, PromptMetrics, PromptStatus, Serving, Trial
+from bindu.dspy.errors import ExperimentActiveError, InvalidPromptError, UnknownPromptError
+from bindu.dspy.models import DIGITS, JsonObject, Prompt, PromptMetrics, PromptStatus, Serving, Trial
 from bindu.dspy.promptcheck import normalize_prompt
-from bindu.dspy.storage import Storage, get_storage
-from bindu.settings import app_settings
+from bindu.dspy.storage import Storage, get_storage, serving_or_raise
+from bindu.settings import agent_or_default, app_settings
 
 __all__ = [
     "bootstrap_prompt",
@@ -35,7 +31,6 @@ __all__ = [
     "zero_out_all_except",
 ]
 
-DIGITS = 9
 STATUSES: tuple[PromptStatus, ...] = get_args(PromptStatus)
 
 
@@ -58,14 +53,14 @@ def trial_policy() -> JsonObject:
 
 async def get_active_prompt(*, agent_id: str | None = None) -> dict[str, Any] | None:
     """The prompt that most requests get, or None before bootstrap."""
-    storage, agent = await get_storage(), _agent(agent_id)
+    storage, agent = await get_storage(), agent_or_default(agent_id)
     serving = await storage.serving(agent)
     return None if serving is None else await _viewed(storage, serving.active)
 
 
 async def get_candidate_prompt(*, agent_id: str | None = None) -> dict[str, Any] | None:
     """The prompt on trial, or None."""
-    storage, agent = await get_storage(), _agent(agent_id)
+    storage, agent = await get_storage(), agent_or_default(agent_id)
     serving = await storage.serving(agent)
     return None if serving is None or serving.candidate is None else await _viewed(storage, serving.candidate)
 
@@ -75,8 +70,9 @@ async def bootstrap_prompt(text: str, *, agent_id: str | None = None, now: datet
 
     Safe to call at every start and from every replica. Raises InvalidPromptError for an empty text.
     """
+    normal, at = normalize_prompt(text), checked_time(now)
     storage = await get_storage()
-    return await _viewed(storage, await storage.bootstrap(_agent(agent_id), normalize_prompt(text), now=now))
+    return await _viewed(storage, await storage.bootstrap(agent_or_default(agent_id), normal, now=at))
 
 
 async def insert_prompt(
@@ -88,17 +84,17 @@ async def insert_prompt(
     for an agent without prompts, ``deprecated`` and ``rolled_back`` take no traffic. Raises InvalidPromptError,
     NoActivePromptError, ExperimentActiveError.
     """
-    normal, kind, share = normalize_prompt(text), _status(status), _share(traffic)
-    storage, agent = await get_storage(), _agent(agent_id)
+    normal, kind, share, at = normalize_prompt(text), _status(status), _share(traffic), checked_time(now)
+    storage, agent = await get_storage(), agent_or_default(agent_id)
     match kind:
         case "active":
-            return await _insert_active(storage, agent, normal, share, now)
+            return await _insert_active(storage, agent, normal, share, at)
         case "candidate":
-            return await _insert_candidate(storage, agent, normal, share, now)
+            return await _insert_candidate(storage, agent, normal, share, at)
         case retired:
             if share:
                 raise InvalidPromptError(f"A {retired} prompt takes no traffic; insert it with traffic 0.")
-            return (await storage.add_prompt(agent, normal, retired, now=now)).id
+            return (await storage.add_prompt(agent, normal, retired, now=at)).id
 
 
 async def update_prompt_traffic(
@@ -109,12 +105,12 @@ async def update_prompt_traffic(
     A candidate at 0 is rolled back, at 1 promoted. A third prompt above 0, or a lone active prompt below 1, is a
     ValueError. Raises StaleRolloutError when somebody moved traffic at the same time.
     """
-    share = _share(traffic)
-    storage, agent = await get_storage(), _agent(agent_id)
-    serving = await _serving(storage, agent)
+    share, at = _share(traffic), checked_time(now)
+    storage, agent = await get_storage(), agent_or_default(agent_id)
+    serving = await serving_or_raise(agent)
     if serving.candidate is not None and prompt_id in (serving.active.id, serving.candidate.id):
         wanted = share if prompt_id == serving.candidate.id else 1 - share
-        await _set_share(storage, serving, wanted, f"Traffic of prompt {prompt_id} was set to {share:.0%}.", now)
+        await _set_share(storage, serving, wanted, f"Traffic of prompt {prompt_id} was set to {share:.0%}.", at)
     elif prompt_id == serving.active.id:
         if share != 1:
             raise InvalidPromptError(
@@ -135,17 +131,17 @@ async def update_prompt_status(
     What is already so is left alone; every other change of a live prompt is a ValueError. Raises
     StaleRolloutError when somebody moved traffic at the same time.
     """
-    wanted = _status(status)
-    storage, agent = await get_storage(), _agent(agent_id)
-    serving = await _serving(storage, agent)
+    wanted, at = _status(status), checked_time(now)
+    storage, agent = await get_storage(), agent_or_default(agent_id)
+    serving = await serving_or_raise(agent)
     prompt = await _known(storage, agent, prompt_id)
     if prompt.status == wanted:
         return
     match prompt.status, wanted:
         case "candidate", "active":
-            await _set_share(storage, serving, 1.0, f"Prompt {prompt_id} was made active.", now)
+            await _set_share(storage, serving, 1.0, f"Prompt {prompt_id} was made active.", at)
         case "candidate", "rolled_back":
-            await _set_share(storage, serving, 0.0, f"Prompt {prompt_id} was rolled back by hand.", now)
+            await _set_share(storage, serving, 0.0, f"Prompt {prompt_id} was rolled back by hand.", at)
         case (("deprecated" | "rolled_back"), ("deprecated" | "rolled_back")):
             await storage.set_retired_status(agent, prompt_id, wanted)
         case before, _:
@@ -159,8 +155,9 @@ async def zero_out_all_except(
 
     Raises ValueError when none of them is live, and StaleRolloutError.
     """
-    storage, agent = await get_storage(), _agent(agent_id)
-    serving = await _serving(storage, agent)
+    at = checked_time(now)
+    storage, agent = await get_storage(), agent_or_default(agent_id)
+    serving = await serving_or_raise(agent)
     kept = set(prompt_ids)
     for prompt_id in sorted(kept):
         await _known(storage, agent, prompt_id)
@@ -172,11 +169,7 @@ async def zero_out_all_except(
         )
     if candidate_id is not None and not {serving.active.id, candidate_id} <= kept:
         share, gone = (0.0, candidate_id) if serving.active.id in kept else (1.0, serving.active.id)
-        await _set_share(storage, serving, share, f"Traffic of prompt {gone} was set to 0%.", now)
-
-
-def _agent(agent_id: str | None) -> str:
-    return agent_id or app_settings.dspy.agent_id
+        await _set_share(storage, serving, share, f"Traffic of prompt {gone} was set to 0%.", at)
 
 
 def _status(status: str) -> PromptStatus:
@@ -198,13 +191,6 @@ def _refuse_status(prompt_id: int, before: PromptStatus, wanted: PromptStatus) -
         "candidate": "End its trial as 'active' or 'rolled_back'.",
     }.get(before, "Insert its text as a new candidate.")
     raise InvalidPromptError(f"Prompt {prompt_id} is {before} and cannot be made {wanted}. {advice}")
-
-
-async def _serving(storage: Storage, agent_id: str) -> Serving:
-    serving = await storage.serving(agent_id)
-    if serving is None:
-        raise NoActivePromptError(agent_id)
-    return serving
 
 
 async def _known(storage: Storage, agent_id: str, prompt_id: int) -> Prompt:
@@ -236,7 +222,7 @@ async def _insert_candidate(storage: Storage, agent_id: str, text: str, share: f
         raise InvalidPromptError(
             f"A candidate shares traffic with the active prompt: above 0%, below 100%, not {share:.0%}."
         )
-    serving = await _serving(storage, agent_id)
+    serving = await serving_or_raise(agent_id)
     if serving.candidate is not None:
         raise ExperimentActiveError(serving.candidate.id, serving.share)
     trial = Trial(

@@ -1,4 +1,4 @@
-"""From examples to one proven prompt: learn a rubric, propose, choose on *select*, check, prove on *accept*."""
+"""From examples to one proven prompt: learn a rubric, propose, check, choose on *select*, then prove on *accept*."""
 
 from __future__ import annotations
 
@@ -8,16 +8,26 @@ from math import sqrt
 from statistics import fmean, stdev
 
 from bindu.dspy.dataset import convert_to_dspy_examples
-from bindu.dspy.engine import CountingEngine
+from bindu.dspy.engine import ROLES, CountingEngine
 from bindu.dspy.errors import ModelUnavailableError, TrainingRefusedError
 from bindu.dspy.gate import GateVerdict, Paired, accept_candidate
 from bindu.dspy.models import Interaction, JsonObject, PromptCandidate
-from bindu.dspy.objective import Imitation, Judge, Metric, Objective, ObjectiveName, PythonMetric, induce_rubric
+from bindu.dspy.objective import (
+    RUBRIC_CALLS,
+    Imitation,
+    Judge,
+    Metric,
+    Objective,
+    ObjectiveName,
+    PythonMetric,
+    TrustedObjective,
+    induce_rubric,
+)
 from bindu.dspy.optimizer import Answer, Optimizer, answer_all
 from bindu.dspy.promptcheck import check_prompt, same_text
 from bindu.dspy.splits import Conversation, Split
 
-__all__ = ["Found", "Search", "planned_calls"]
+__all__ = ["Choice", "Search", "planned_calls"]
 
 Record = Callable[[str, object], None]
 
@@ -27,16 +37,17 @@ _MOST_CHOICES = 3  # prompts that are compared on *select*: a small set would pi
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The one candidate of a run and the verdict on it; no candidate when nothing new was proposed."""
+class Choice:
+    """The one candidate of a run, and what shall judge it."""
 
-    candidate: PromptCandidate | None
-    verdict: GateVerdict | None
+    candidate: PromptCandidate
+    objective: Objective
+    select_score: float | None = None  # on *select*, where it was compared with others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """Everything one search needs; ``run`` blocks and belongs in a thread, under ``optimizer.running``."""
+    """Everything one search needs; ``choose`` and ``prove`` block: in a thread, under ``optimizer.running``."""
 
     prompt: str
     split: Split
@@ -49,8 +60,11 @@ class Search:
     fewest: int  # conversations that the gate must be able to score
     record: Record  # what the run's record shall remember, step by step
 
-    def run(self) -> Found:
-        """Raises TrainingRefusedError, ModelUnavailableError and BudgetExceededError."""
+    def choose(self) -> Choice | None:
+        """The best permitted prompt, or None when nothing new was proposed.
+
+        Raises TrainingRefusedError, ModelUnavailableError and BudgetExceededError, as ``prove`` does.
+        """
         objective = self._objective()
         self.engine.check()
         rows = self.split.train_rows[-MAX_TRAIN_ROWS:]
@@ -59,22 +73,41 @@ class Search:
         )
         self.engine.check()
         fresh = [one for one in proposed if not same_text(one.text, self.prompt)]
-        if not fresh:
-            return Found(None, None)
-        permitted = self._permitted(fresh)[:_MOST_CHOICES]
-        chosen = self._best(permitted, objective)
-        return Found(chosen, self._proof(chosen.text, objective))
+        return self._best(self._permitted(fresh)[:_MOST_CHOICES], objective) if fresh else None
+
+    def prove(self, choice: Choice) -> GateVerdict:
+        """Ask the conversations in *accept*: whoever calls this has first recorded that they are spent."""
+        active, candidate = (
+            self._answered(prompt, self.split.accept, choice.objective)
+            for prompt in (self.prompt, choice.candidate.text)
+        )
+        pairs = _paired(active, candidate)
+        if len(pairs) < self.fewest:
+            raise ModelUnavailableError(
+                f"Only {len(pairs)} of {len(active)} conversations could be scored and the proof needs {self.fewest}. "
+                "Nothing was deployed. Look at the model's errors in the run's record."
+            )
+        return accept_candidate(pairs, margin=self.margin, seed=self.seed)
 
     def _objective(self) -> Objective:
+        """What was asked for, tried on a logged answer and with each model asked one question."""
+        own = self._without_models()
+        if own is not None:
+            trusted = TrustedObjective(own, self.engine)
+            trusted.probe(self.split.train_rows[-1])
+            self.engine.preflight()
+            return trusted
+        self.engine.preflight()
+        rubric = induce_rubric(self.engine, self.prompt, self.split.train_rows[::-1])
+        self.record("rubric", rubric.as_json())
+        return TrustedObjective(Judge(self.engine, rubric), self.engine)
+
+    def _without_models(self) -> Objective | None:
         if self.optimizer.objective is not None:
             return self.optimizer.objective
         if callable(self.objective):
             return PythonMetric(self.objective)
-        if self.objective == "imitation":
-            return Imitation()
-        rubric = induce_rubric(self.engine, self.prompt, self.split.train_rows)
-        self.record("rubric", rubric.as_json())
-        return Judge(self.engine, rubric)
+        return Imitation() if self.objective == "imitation" else None
 
     def _permitted(self, candidates: Sequence[PromptCandidate]) -> list[PromptCandidate]:
         """Those that break no rule, in the optimizer's order; refuses when there is none."""
@@ -94,33 +127,23 @@ class Search:
             )
         return permitted
 
-    def _best(self, candidates: Sequence[PromptCandidate], objective: Objective) -> PromptCandidate:
+    def _best(self, candidates: Sequence[PromptCandidate], objective: Objective) -> Choice:
         """The optimizer's first, unless a later one beats it on *select* by more than a standard error."""
         if len(candidates) == 1:
-            return candidates[0]
+            return Choice(candidates[0], objective)
         answers = [self._answered(one.text, self.split.select, objective) for one in candidates]
         best = 0
         for challenger in range(1, len(candidates)):
             gains = [pair.candidate - pair.active for pair in _paired(answers[best], answers[challenger])]
             if len(gains) > 1 and fmean(gains) > stdev(gains) / sqrt(len(gains)):
                 best = challenger
+        scores = [_score(seen) for seen in answers]
         found = [
-            {"score": _score(seen), "train_score": one.score, "length": len(one.text)}
-            for one, seen in zip(candidates, answers, strict=True)
+            {"select_score": score, "train_score": one.score, "length": len(one.text)}
+            for one, score in zip(candidates, scores, strict=True)
         ]
         self.record("candidates", found)
-        return PromptCandidate(candidates[best].text, found[best]["score"], found[best])
-
-    def _proof(self, text: str, objective: Objective) -> GateVerdict:
-        self.record("accept", [conversation.id for conversation in self.split.accept])
-        active, candidate = (self._answered(prompt, self.split.accept, objective) for prompt in (self.prompt, text))
-        pairs = _paired(active, candidate)
-        if len(pairs) < self.fewest:
-            raise ModelUnavailableError(
-                f"Only {len(pairs)} of {len(active)} conversations could be scored and the proof needs {self.fewest}. "
-                "Nothing was deployed. Look at the model's errors in the run's record."
-            )
-        return accept_candidate(pairs, margin=self.margin, seed=self.seed)
+        return Choice(candidates[best], objective, scores[best])
 
     def _answered(self, prompt: str, conversations: Sequence[Conversation], objective: Objective) -> list[_Mean | None]:
         """Fresh answers to each conversation's last question, one mean per conversation."""
@@ -158,9 +181,14 @@ def _texts(row: Interaction) -> list[str]:
 
 
 def planned_calls(optimizer: Optimizer, split: Split, objective: ObjectiveName | Metric) -> int:
-    """The most model calls that a search makes when none fails: answers, judgements, reflections."""
+    """The most model calls that a search makes when all answers can be read.
+
+    One question to each model, the tries to learn a rubric, answers, judgements, reflections. A call that fails and
+    is tried again comes on top.
+    """
     judged = optimizer.objective is None and objective == "judge"
     plan = optimizer.plan(min(len(split.train_rows), MAX_TRAIN_ROWS))
     proof = 2 * SAMPLES * len(split.accept)
     evaluations = plan.evaluations + _MOST_CHOICES * SAMPLES * len(split.select) + proof
-    return evaluations * (2 if judged else 1) + plan.reflections + judged
+    rubric = RUBRIC_CALLS if judged else 0
+    return len(ROLES) + rubric + evaluations * (2 if judged else 1) + plan.reflections

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import ceil
+from typing import TypeVar
 
-from bindu.dspy.models import Interaction
+from bindu.dspy.errors import TrainingRefusedError
+from bindu.dspy.feedback import is_anonymous
+from bindu.dspy.models import FAILED_BELOW, Dataset, Interaction
 
-__all__ = ["Conversation", "Split", "conversations_of", "count_raters", "split_conversations"]
+__all__ = [
+    "Conversation",
+    "Split",
+    "conversations_of",
+    "count",
+    "count_raters",
+    "refuse_too_few",
+    "split_conversations",
+    "split_or_refuse",
+]
+
+Item = TypeVar("Item")
 
 _EPOCH = datetime.min.replace(tzinfo=UTC)
 _OVERSHOOT = 1.5  # a set may grow this much past its size to keep somebody whole; who talked more teaches
+_MOST_ACCEPT = 60  # conversations: twice the least, for power
+_ACCEPT_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +50,17 @@ class Conversation:
     @property
     def raters(self) -> set[str]:
         """Known people; an anonymous vote is a person of this conversation alone."""
-        return {rater for row in self.rows for rater in row.raters if not _anonymous(rater)}
+        return {rater for row in self.rows for rater in row.raters if not is_anonymous(rater)}
+
+    @property
+    def names(self) -> set[str]:
+        """Every unit and context it goes by; more rows may make it larger, but never rename it."""
+        return {name for row in self.rows for name in _names(row)}
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Three sets of conversations; *accept* holds the newest and the optimizer never sees it."""
+    """Three sets of conversations, each oldest first; the optimizer never sees *accept*."""
 
     train: tuple[Conversation, ...]
     select: tuple[Conversation, ...]
@@ -47,26 +69,36 @@ class Split:
 
     @property
     def train_rows(self) -> list[Interaction]:
-        return [row for conversation in self.train for row in conversation.rows]
-
-
-def _anonymous(rater: str) -> bool:
-    return not rater or rater.startswith("anonymous")
+        """Oldest first."""
+        return sorted((row for conversation in self.train for row in conversation.rows), key=_age)
 
 
 def conversations_of(rows: Iterable[Interaction]) -> list[Conversation]:
-    """Group examples by unit, else by context, else by task; oldest conversation first, ties by id.
+    """Group examples that share a unit or a context, directly or through others; oldest conversation first.
 
     Sibling answers of one conversation, as imported logs have them, stay together by their unit.
     """
-    groups: dict[str, dict[tuple[object, ...], Interaction]] = defaultdict(dict)
-    for row in rows:
-        groups[row.unit_id or row.context_id or str(row.id)].setdefault((row.id, row.window), row)
-    made = [
-        Conversation(name, tuple(sorted(found.values(), key=lambda row: (row.created_at or _EPOCH, str(row.id)))))
-        for name, found in groups.items()
-    ]
-    return sorted(made, key=lambda conversation: (conversation.last_at, conversation.id))
+    once = {(row.id, row.window): row for row in rows}
+    made = []
+    for group in _joined(list(once.values()), _names):
+        group.sort(key=_age)
+        made.append(Conversation(_names(group[0])[0], tuple(group)))
+    return sorted(made, key=_recency)
+
+
+def count(dataset: Dataset, conversations: Sequence[Conversation]) -> dict[str, int]:
+    """What there is to learn from, as ``refuse_too_few`` and the run's record want it."""
+    scored = [one for one in conversations if one.scored]
+    return {
+        "conversations": len(conversations),
+        "scored_conversations": len(scored),
+        "failures": sum(
+            any(row.feedback_score is not None and row.feedback_score < FAILED_BELOW for row in one.rows)
+            for one in scored
+        ),
+        "raters": count_raters(scored),
+        "examples": len({(row.id, row.window) for row in (*dataset.golden, *dataset.failures)}),
+    }
 
 
 def count_raters(conversations: Iterable[Conversation]) -> int:
@@ -75,8 +107,54 @@ def count_raters(conversations: Iterable[Conversation]) -> int:
     unknown = 0
     for conversation in conversations:
         known |= conversation.raters
-        unknown += any(_anonymous(rater) for row in conversation.rows for rater in row.raters)
+        unknown += any(is_anonymous(rater) for row in conversation.rows for rater in row.raters)
     return len(known) + unknown
+
+
+def refuse_too_few(counts: Mapping[str, int], *, scored_conversations: int, failures: int, raters: int) -> None:
+    """Raise TrainingRefusedError that says every lack at once: have, need, and what to do."""
+    needs = {
+        "scored_conversations": ("conversations with feedback", scored_conversations),
+        "failures": ("conversations that users disliked", failures),
+        "raters": ("people who voted", raters),
+    }
+    lacks = [f"{counts[key]} {what}, need {need}" for key, (what, need) in needs.items() if counts[key] < need]
+    if lacks:
+        raise TrainingRefusedError(
+            f"Too little to learn from: have {'; have '.join(lacks)}. Nothing was spent or deployed. "
+            "Collect more feedback, then train again."
+        )
+
+
+def split_or_refuse(
+    conversations: Sequence[Conversation],
+    *,
+    fewest: int,
+    select: int,
+    train_rows: int,
+    optimizer: str,
+    spent: Collection[str],
+) -> Split:
+    """Split with three tenths of the conversations, at least ``fewest``, in *accept*.
+
+    Raises TrainingRefusedError when fewer are left to prove, or fewer than ``train_rows`` examples to train
+    ``optimizer`` on.
+    """
+    accept = max(fewest, min(_MOST_ACCEPT, int(_ACCEPT_SHARE * len(conversations))))
+    split = split_conversations(conversations, accept=accept, select=select, train_rows=train_rows, spent=spent)
+    if len(split.accept) < fewest:
+        missing = fewest - len(split.accept)
+        raise TrainingRefusedError(
+            f"Too little to prove a gain on: have {len(split.accept)} conversations that proved nothing before, need "
+            f"{fewest}{_days(conversations, missing)}. Nothing was spent or deployed."
+        )
+    if len(split.train_rows) < train_rows:
+        raise TrainingRefusedError(
+            f"Too little to train on: {optimizer} needs {train_rows} examples and "
+            f"{len(split.train_rows)} are left beside those that choose and prove. Nothing was spent or deployed. "
+            "Collect more feedback, then train again."
+        )
+    return split
 
 
 def split_conversations(
@@ -89,10 +167,11 @@ def split_conversations(
 ) -> Split:
     """Give the newest conversations to *accept*, the next to *select*, the rest to *train*.
 
-    Conversations in ``spent`` proved something before and are not asked again. People stay whole when that
-    leaves ``accept`` conversations and ``train_rows`` examples; else only conversations do.
+    Conversations that go by a name in ``spent`` proved something before and are not asked again. People stay whole
+    when that leaves ``accept`` conversations and ``train_rows`` examples; else only conversations do.
     """
-    by_person = _deal(_by_person(conversations), accept, select, spent, raters_whole=True)
+    people = _joined(conversations, lambda conversation: sorted(conversation.raters))
+    by_person = _deal(people, accept, select, spent, raters_whole=True)
     if len(by_person.accept) >= accept and by_person.select and len(by_person.train_rows) >= train_rows:
         return by_person
     return _deal([[one] for one in conversations], accept, select, spent, raters_whole=False)
@@ -101,24 +180,26 @@ def split_conversations(
 def _deal(
     groups: Sequence[Sequence[Conversation]], accept: int, select: int, spent: Collection[str], *, raters_whole: bool
 ) -> Split:
-    newest_first = sorted(groups, key=lambda group: max((one.last_at, one.id) for one in group), reverse=True)
+    newest_first = sorted(groups, key=lambda group: max(map(_recency, group)), reverse=True)
+    used = set(spent)
     proof: list[Conversation] = []
     choice: list[Conversation] = []
     lesson: list[Conversation] = []
     for group in newest_first:
-        fresh = not any(one.id in spent for one in group)
+        fresh = not any(one.names & used for one in group)
         if fresh and len(proof) < accept and len(proof) + len(group) <= _OVERSHOOT * accept:
             proof.extend(group)
         elif len(choice) < select and len(choice) + len(group) <= _OVERSHOOT * select:
             choice.extend(group)
         else:
             lesson.extend(group)
-    return Split(tuple(lesson), tuple(choice), tuple(proof), raters_whole)
+    train, chosen, proven = (tuple(sorted(part, key=_recency)) for part in (lesson, choice, proof))
+    return Split(train, chosen, proven, raters_whole)
 
 
-def _by_person(conversations: Sequence[Conversation]) -> list[list[Conversation]]:
-    """Join conversations that share a rater, directly or through others."""
-    leader = list(range(len(conversations)))
+def _joined(items: Sequence[Item], names: Callable[[Item], Iterable[str]]) -> list[list[Item]]:
+    """Group items that share a name, directly or through others."""
+    leader = list(range(len(items)))
 
     def find(index: int) -> int:
         while leader[index] != index:
@@ -127,10 +208,28 @@ def _by_person(conversations: Sequence[Conversation]) -> list[list[Conversation]
         return index
 
     first_of: dict[str, int] = {}
-    for index, conversation in enumerate(conversations):
-        for rater in sorted(conversation.raters):
-            leader[find(index)] = find(first_of.setdefault(rater, index))
-    groups: dict[int, list[Conversation]] = defaultdict(list)
-    for index, conversation in enumerate(conversations):
-        groups[find(index)].append(conversation)
+    for index, item in enumerate(items):
+        for name in names(item):
+            leader[find(index)] = find(first_of.setdefault(name, index))
+    groups: dict[int, list[Item]] = defaultdict(list)
+    for index, item in enumerate(items):
+        groups[find(index)].append(item)
     return list(groups.values())
+
+
+def _names(row: Interaction) -> list[str]:
+    return [name for name in (row.unit_id, row.context_id) if name] or [str(row.id)]
+
+
+def _age(row: Interaction) -> tuple[datetime, str, int]:
+    return row.created_at or _EPOCH, str(row.id), row.window or 0
+
+
+def _recency(conversation: Conversation) -> tuple[datetime, str]:
+    return conversation.last_at, conversation.id
+
+
+def _days(conversations: Sequence[Conversation], missing: int) -> str:
+    """How long that takes at the pace so far."""
+    span = (conversations[-1].last_at - conversations[0].last_at).total_seconds() / 86_400
+    return f", about {ceil(missing * span / len(conversations))} days at the present pace" if span > 0 else ""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from bindu.dspy.errors import StorageNotConfiguredError
+from bindu.dspy.errors import NoActivePromptError, StorageNotConfiguredError
 from bindu.dspy.models import (
     Decision,
     Experiment,
@@ -27,7 +28,7 @@ from bindu.dspy.models import (
 )
 from bindu.settings import app_settings
 
-__all__ = ["Storage", "close_storage", "get_storage", "use_storage"]
+__all__ = ["Storage", "close_storage", "get_storage", "serving_or_raise", "use_storage"]
 
 
 class Storage(Protocol):
@@ -50,8 +51,8 @@ class Storage(Protocol):
     async def serving(self, agent_id: str) -> Serving | None:
         """Who is live, or None before bootstrap."""
 
-    async def serving_version(self, agent_id: str) -> int | None:
-        """Only the version: what routers poll."""
+    async def serving_versions(self, agent_ids: Sequence[str]) -> dict[str, int]:
+        """The version of each of these agents that has a prompt: what routers poll."""
 
     async def prompt(self, agent_id: str, prompt_id: int) -> Prompt | None: ...
 
@@ -129,13 +130,29 @@ class Storage(Protocol):
     async def runs(self, agent_id: str, *, limit: int = 100) -> list[TrainingRun]:
         """Newest first."""
 
+    async def spent_conversations(self, agent_id: str) -> set[str]:
+        """The names in ``details["accept"]`` of all runs: conversations that a proof has asked."""
 
-class _Current:
-    """The storage in use and the event loop that its pool belongs to."""
+
+@dataclass(slots=True)
+class _Slot:
+    """One event loop's storage: its pool belongs to that loop, so no other loop may use or close it."""
 
     storage: Storage | None = None
-    loop: asyncio.AbstractEventLoop | None = None
-    override: Storage | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # of many that ask at once, one opens it
+
+
+_slots: dict[asyncio.AbstractEventLoop, _Slot] = {}
+_overrides: list[Storage] = []  # of use_storage, the innermost last
+
+
+def _slot() -> _Slot:
+    loop = asyncio.get_running_loop()
+    if loop not in _slots:
+        for closed in [other for other in list(_slots) if other.is_closed()]:
+            _slots.pop(closed, None)
+        _slots[loop] = _Slot()
+    return _slots[loop]
 
 
 async def get_storage() -> Storage:
@@ -144,27 +161,39 @@ async def get_storage() -> Storage:
     Raises StorageNotConfiguredError (a RuntimeError) when nothing is named and StorageUnavailableError
     (a ConnectionError) when it does not answer.
     """
-    if _Current.override is not None:
-        return _Current.override
-    loop = asyncio.get_running_loop()
-    if _Current.storage is not None and _Current.loop is loop:
-        return _Current.storage
+    if _overrides:
+        return _overrides[-1]
+    slot = _slot()
+    if slot.storage is not None:
+        return slot.storage
+    async with slot.lock:
+        if slot.storage is None:
+            slot.storage = await _open()
+        return slot.storage
+
+
+async def _open() -> Storage:
     url = app_settings.storage.postgres_url
     if url is None or not url.get_secret_value():
         raise StorageNotConfiguredError
     from bindu.dspy.postgres.storage import PostgresStorage  # noqa: PLC0415 - the driver loads on first use
 
-    storage = await PostgresStorage.connect(url.get_secret_value(), app_settings.storage)
-    if _Current.storage is not None and _Current.loop is loop:  # somebody else opened it while we waited
-        await storage.close()
-        return _Current.storage
-    _Current.storage, _Current.loop = storage, loop
-    return storage
+    return await PostgresStorage.connect(url.get_secret_value(), app_settings.storage)
+
+
+async def serving_or_raise(agent_id: str) -> Serving:
+    """Who is live for an agent. Raises NoActivePromptError before bootstrap."""
+    serving = await (await get_storage()).serving(agent_id)
+    if serving is None:
+        raise NoActivePromptError(agent_id)
+    return serving
 
 
 async def close_storage() -> None:
-    """Close what ``get_storage`` opened; before an event loop ends, its pool must."""
-    storage, _Current.storage, _Current.loop = _Current.storage, None, None
+    """Close what ``get_storage`` opened in this event loop; before the loop ends, its pool must."""
+    slot = _slot()
+    async with slot.lock:
+        storage, slot.storage = slot.storage, None
     if storage is not None:
         await storage.close()
 
@@ -172,8 +201,8 @@ async def close_storage() -> None:
 @contextmanager
 def use_storage(storage: Storage) -> Iterator[Storage]:
     """Let every service use this storage inside the block; for tests and for embedding."""
-    before, _Current.override = _Current.override, storage
+    _overrides.append(storage)
     try:
         yield storage
     finally:
-        _Current.override = before
+        _overrides.remove(storage)

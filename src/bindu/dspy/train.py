@@ -8,18 +8,18 @@ from __future__ import annotations
 import asyncio
 import difflib
 import platform
-from collections.abc import Collection, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
-from math import ceil
-from typing import Any
+from typing import Any, TypeVar
 
 from uuid_utils.compat import uuid7
 
 from bindu.dspy.dataset import build_dataset
-from bindu.dspy.engine import CountingEngine, InnerEngine
+from bindu.dspy.engine import CountingEngine, InnerEngine, start_daemon
 from bindu.dspy.errors import (
+    BinduError,
     BudgetExceededError,
     ExperimentActiveError,
     ModelUnavailableError,
@@ -30,24 +30,25 @@ from bindu.dspy.errors import (
 )
 from bindu.dspy.gate import GateVerdict
 from bindu.dspy.guard import ensure_system_stable
-from bindu.dspy.models import Dataset, JsonObject, PromptCandidate, RunOutcome, Serving, TrainingRun, Trial
+from bindu.dspy.models import JsonObject, RunOutcome, Serving, TrainingRun, Trial
 from bindu.dspy.objective import Metric, ObjectiveName
 from bindu.dspy.optimizer import Optimizer, resolve_optimizer, running
 from bindu.dspy.prompts import trial_policy
-from bindu.dspy.search import Found, Search, planned_calls
-from bindu.dspy.splits import Conversation, Split, conversations_of, count_raters, split_conversations
+from bindu.dspy.search import Choice, Search, planned_calls
+from bindu.dspy.splits import Split, conversations_of, count, refuse_too_few, split_or_refuse
 from bindu.dspy.storage import Storage, close_storage, get_storage
 from bindu.dspy.strategies import BaseExtractionStrategy, LastTurnStrategy, parse_strategy
-from bindu.settings import TrainingSettings, app_settings
+from bindu.settings import TrainingSettings, agent_or_default, app_settings
+from bindu.utils import loop
 from bindu.utils.logging import get_logger
 
 __all__ = ["run_training", "train", "train_async"]
 
 logger = get_logger("bindu.dspy.train")
 
-_MOST_ACCEPT = 60  # conversations: twice the least, for power
-_ACCEPT_SHARE = 0.3
-_FAILED_BELOW = 0.5
+Result = TypeVar("Result")
+
+_INTERRUPTED = "The run was interrupted. Nothing was deployed."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ class _Job:
 
 async def train_async(
     optimizer: Any,
-    strategy: BaseExtractionStrategy | None = None,
+    strategy: BaseExtractionStrategy | str | None = None,
     require_feedback: bool = True,
     *,
     agent_id: str | None = None,
@@ -89,7 +90,7 @@ async def train_async(
 
 
 def train(
-    optimizer: Any, strategy: BaseExtractionStrategy | None = None, require_feedback: bool = True, **options: Any
+    optimizer: Any, strategy: BaseExtractionStrategy | str | None = None, require_feedback: bool = True, **options: Any
 ) -> None:
     """``train_async`` for programs without an event loop, with its options. Raises RuntimeError inside one."""
     if _inside_a_loop():
@@ -101,12 +102,12 @@ def train(
         finally:
             await close_storage()  # its pool belongs to this loop
 
-    asyncio.run(closing())
+    loop.run(closing())
 
 
 async def run_training(
     optimizer: Any,
-    strategy: BaseExtractionStrategy | None = None,
+    strategy: BaseExtractionStrategy | str | None = None,
     require_feedback: bool = True,
     *,
     agent_id: str | None = None,
@@ -118,16 +119,18 @@ async def run_training(
 ) -> TrainingRun:
     """Run the whole pipeline once and return its record: ``improved``, ``unchanged`` or ``worse``.
 
-    ``optimizer`` is "simba", DSPy's SIMBA class, or an instance with its own metric; ``engine`` replaces the model
-    that the settings name; ``dry_run`` stops before anything is spent or stored, with the planned calls in
-    ``details``. Raises UnsupportedOptimizerError and UnknownStrategyError before the database is touched, then
+    ``optimizer`` is "simba", DSPy's SIMBA class, or an instance with its own metric; ``strategy`` is an object or what
+    ``parse_strategy`` reads, such as "last_n:3", by default the last turn; ``engine`` replaces the model that the
+    settings name; ``dry_run`` stops before anything is spent or stored, with the planned calls in ``details``.
+
+    Raises UnsupportedOptimizerError and UnknownStrategyError before the database is touched, then
     StorageNotConfiguredError, StorageUnavailableError, NoActivePromptError and ExperimentActiveError; once a run is
     recorded, TrainingRefusedError, ModelUnavailableError and BudgetExceededError carry it as ``.run``, and a trainer
-    that was overtaken raises ExperimentActiveError or StaleRolloutError.
+    that was overtaken raises ExperimentActiveError or StaleRolloutError. A cancelled run asks no model any more.
     """
     settings = app_settings.dspy
     job = _Job(
-        agent_id=agent_id or settings.agent_id,
+        agent_id=agent_or_default(agent_id),
         optimizer=resolve_optimizer(optimizer),
         strategy=_strategy(strategy),
         require_feedback=require_feedback,
@@ -211,13 +214,36 @@ class _Session:
         except Exception as error:
             await self._end("aborted", f"The run broke: {type(error).__name__}: {error}", error)
             raise
+        except asyncio.CancelledError:
+            self.engine.stop(BinduError(_INTERRUPTED))
+            await asyncio.shield(self._end("aborted", _INTERRUPTED))
+            raise
 
     async def _train(self) -> TrainingRun:
         split = await self._examples()
+        search = await self._prepared(split)
+        choice = await self._in_thread(search.choose)
+        if choice is None:
+            return await self._end(
+                "unchanged", f"{self.job.optimizer.name} proposed no new prompt. Nothing was deployed."
+            )
+        self.details["accept"] = sorted({name for one in split.accept for name in one.names})
+        self.details["diff"] = _diff(self.serving.active.text, choice.candidate.text)
+        # spent from the first answer on, even by a run that dies before its last
+        await self.storage.save_run(self._told(), now=self.job.now)
+        verdict = await self._in_thread(lambda: search.prove(choice))
+        self.details["gate"] = asdict(verdict)
+        if not verdict.improved:
+            return await self._end(verdict.outcome, verdict.reason)
+        return await self._deploy(choice, verdict)
+
+    async def _prepared(self, split: Split) -> Search:
+        # A deprecated prompt was active once: users and rivals change, and it has to win again. A rolled back one
+        # lost its trial, and only a person may pardon it, by making it deprecated.
         rolled_back = [
             prompt.text for prompt in await self.storage.prompts(self.job.agent_id) if prompt.status == "rolled_back"
         ]
-        search = Search(
+        return Search(
             prompt=self.serving.active.text,
             split=split,
             optimizer=self.job.optimizer,
@@ -229,12 +255,15 @@ class _Session:
             fewest=self.job.settings.min_accept_conversations,
             record=self.details.__setitem__,
         )
-        return await self._conclude(await asyncio.to_thread(self._search, search))
 
-    def _search(self, search: Search) -> Found:
-        with running(self.engine, num_threads=self.job.settings.num_threads):
-            self.engine.preflight()
-            return search.run()
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        """Like ``asyncio.to_thread``, but a loop that is told to end does not wait for a model."""
+
+        def body() -> Result:
+            with running(self.engine, num_threads=self.job.settings.num_threads):
+                return work()
+
+        return await asyncio.wrap_future(start_daemon(body))
 
     async def _examples(self) -> Split:
         """Read, count and split; refuse before anything is spent."""
@@ -247,9 +276,22 @@ class _Session:
         )
         self.details["funnel"] = asdict(dataset.funnel)
         conversations = conversations_of([*dataset.golden, *dataset.failures])
-        self.details["counts"] = counts = _counts(dataset, conversations)
-        _refuse_too_few(counts, self.job.settings)
-        split = _split(conversations, await self._spent(), self.job)
+        self.details["counts"] = counts = count(dataset, conversations)
+        settings = self.job.settings
+        refuse_too_few(
+            counts,
+            scored_conversations=settings.min_scored_conversations,
+            failures=settings.min_failures,
+            raters=settings.min_raters,
+        )
+        split = split_or_refuse(
+            conversations,
+            fewest=settings.min_accept_conversations,
+            select=settings.select_size,
+            train_rows=self.job.optimizer.min_rows,
+            optimizer=self.job.optimizer.name,
+            spent=await self.storage.spent_conversations(self.job.agent_id),
+        )
         self.details["split"] = {
             "train": len(split.train),
             "select": len(split.select),
@@ -269,35 +311,23 @@ class _Session:
             )
         logger.info("Training agent '%s' with at most %s model calls.", self.job.agent_id, f"{planned:,}")
 
-    async def _spent(self) -> set[str]:
-        """Conversations that proved an earlier candidate: a proof asks nobody twice."""
-        runs = await self.storage.runs(self.job.agent_id, limit=1_000)
-        return {name for run in runs for name in run.details.get("accept", ())}
-
-    async def _conclude(self, found: Found) -> TrainingRun:
-        candidate, verdict = found.candidate, found.verdict
-        if candidate is None or verdict is None:
-            return await self._end(
-                "unchanged", f"{self.job.optimizer.name} proposed no new prompt. Nothing was deployed."
-            )
-        self.details["gate"] = asdict(verdict)
-        self.details["diff"] = _diff(self.serving.active.text, candidate.text)
-        if not verdict.improved:
-            return await self._end(verdict.outcome, verdict.reason)
-        return await self._deploy(candidate, verdict)
-
-    async def _deploy(self, candidate: PromptCandidate, verdict: GateVerdict) -> TrainingRun:
+    async def _deploy(self, choice: Choice, verdict: GateVerdict) -> TrainingRun:
         """The run says why before the one transaction that begins the trial and ends the run."""
         await self.storage.save_run(replace(self._told(), reason=verdict.reason), now=self.job.now)
         trial = Trial(
             agent_id=self.job.agent_id,
-            text=candidate.text,
+            text=choice.candidate.text,
             expected_version=self.serving.version,
             origin=self.job.optimizer.name,
             parent_id=self.serving.active.id,
             share=app_settings.dspy.canary.initial_share,
             policy=trial_policy(),
-            metadata={"run": str(self.record.id), "gain": verdict.gain, "select_score": candidate.score},
+            metadata={
+                "run": str(self.record.id),
+                "gain": verdict.gain,
+                "train_score": choice.candidate.score,
+                "select_score": choice.select_score,
+            },
             run_id=self.record.id,
             reason=verdict.reason,
         )
@@ -326,65 +356,6 @@ class _Session:
         ended = replace(self._told(), state="ended", outcome=outcome, reason=reason)
         logger.info("Training ended %s: %s", outcome, reason)
         return await self.storage.save_run(ended, now=self.job.now)
-
-
-def _counts(dataset: Dataset, conversations: Sequence[Conversation]) -> dict[str, int]:
-    scored = [one for one in conversations if one.scored]
-    return {
-        "conversations": len(conversations),
-        "scored_conversations": len(scored),
-        "failures": sum(
-            any(row.feedback_score is not None and row.feedback_score < _FAILED_BELOW for row in one.rows)
-            for one in scored
-        ),
-        "raters": count_raters(scored),
-        "examples": len({(row.id, row.window) for row in (*dataset.golden, *dataset.failures)}),
-    }
-
-
-def _refuse_too_few(counts: dict[str, int], settings: TrainingSettings) -> None:
-    """Say every lack at once: have, need, and what to do."""
-    needs = {
-        "scored_conversations": ("conversations with feedback", settings.min_scored_conversations),
-        "failures": ("conversations that users disliked", settings.min_failures),
-        "raters": ("people who voted", settings.min_raters),
-    }
-    lacks = [f"{counts[key]} {what}, need {need}" for key, (what, need) in needs.items() if counts[key] < need]
-    if lacks:
-        raise TrainingRefusedError(
-            f"Too little to learn from: have {'; have '.join(lacks)}. Nothing was spent or deployed. "
-            "Collect more feedback, then train again."
-        )
-
-
-def _split(conversations: Sequence[Conversation], spent: Collection[str], job: _Job) -> Split:
-    fewest = job.settings.min_accept_conversations
-    split = split_conversations(
-        conversations,
-        accept=max(fewest, min(_MOST_ACCEPT, int(_ACCEPT_SHARE * len(conversations)))),
-        select=job.settings.select_size,
-        train_rows=job.optimizer.min_rows,
-        spent=spent,
-    )
-    if len(split.accept) < fewest:
-        missing = fewest - len(split.accept)
-        raise TrainingRefusedError(
-            f"Too little to prove a gain on: have {len(split.accept)} conversations that proved nothing before, need "
-            f"{fewest}{_days(conversations, missing)}. Nothing was spent or deployed."
-        )
-    if len(split.train_rows) < job.optimizer.min_rows:
-        raise TrainingRefusedError(
-            f"Too little to train on: {job.optimizer.name} needs {job.optimizer.min_rows} examples and "
-            f"{len(split.train_rows)} are left beside those that choose and prove. Nothing was spent or deployed. "
-            "Collect more feedback, then train again."
-        )
-    return split
-
-
-def _days(conversations: Sequence[Conversation], missing: int) -> str:
-    """How long that takes at the pace so far."""
-    span = (conversations[-1].last_at - conversations[0].last_at).total_seconds() / 86_400
-    return f", about {ceil(missing * span / len(conversations))} days at the present pace" if span > 0 else ""
 
 
 def _diff(before: str, after: str) -> str:

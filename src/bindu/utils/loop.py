@@ -1,6 +1,7 @@
 """Runs a coroutine on the quickest event loop there is."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -16,5 +17,15 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(main)
     import uvloop  # noqa: PLC0415 - not built for Windows
 
+    _fill_standard_streams()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
+
+
+def _fill_standard_streams() -> None:
+    """uvloop aborts the process when one of its own files gets the number of a closed standard stream."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one

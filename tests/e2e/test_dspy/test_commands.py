@@ -146,7 +146,7 @@ def test_training_during_an_experiment_is_refused_with_3(bindu: Bindu) -> None:
         (("prompt", "add", "absent.txt"), 2, "absent.txt"),
         (("runs", "list", "--limit", "-1"), 2, "greater than or equal to 1"),
         (("nonsense",), 2, "No such command"),
-        (("feedback", "import", "absent.jsonl"), 2, "is not a file"),
+        (("feedback", "import", "absent.jsonl"), 2, "absent.jsonl"),
     ],
 )
 def test_bad_input_is_a_sentence_and_its_exit_code(
@@ -192,6 +192,35 @@ def test_each_canary_run_writes_one_decision(bindu: Bindu) -> None:
     bindu("prompt", "add", stdin="You help a lot.")
     decisions = [json.loads(bindu("canary", "--json").stdout)["decision"] for _ in range(2)]
     assert [(d["verdict"], d["window"], d["share_after"]) for d in decisions] == [("hold", 1, 0.1), ("hold", 2, 0.1)]
+
+
+def test_what_users_write_is_shown_and_not_obeyed_as_markup(bindu: Bindu) -> None:
+    line = json.dumps(
+        CONVERSATION | {"messages": [{"role": "user", "content": "[/oops]"}, {"role": "agent", "content": "[bold]x"}]}
+    )
+    imported = bindu("feedback", "import", "-", "--system-prompt", "New [/nope]", stdin=line)
+    listed, preview = bindu("prompt", "list"), bindu("dataset", "preview")
+    assert (imported.returncode, listed.returncode, preview.returncode) == (0, 0, 0), listed.stderr + preview.stderr
+    assert "[/nope]" in listed.stdout
+    assert "[/oops]" in preview.stdout
+    assert "[bold]x" in preview.stdout
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "sentence"),
+    [
+        ("bindu prompt add <&-", 2, "Standard input is closed"),
+        ("bindu status --json >/dev/full", 2, "No space left on device"),
+        ("bindu prompt add /tmp", 2, "Is a directory"),
+        ("printf '\\xff' | bindu prompt add", 2, "can't decode"),
+        ("printf 'h\\xc3\\xa9' | LC_ALL=C PYTHONIOENCODING=ascii PYTHONUTF8=0 bindu prompt add", 0, ""),
+    ],
+)
+def test_odd_surroundings_are_a_sentence_too(bindu: Bindu, shell: str, code: int, sentence: str) -> None:
+    done = bindu(shell, program=("bash", "-c"), PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    assert done.returncode == code, done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_schema_can_be_checked_and_upgraded(bindu: Bindu) -> None:

@@ -1,21 +1,25 @@
 """The rollout on a real database: one step per run, both ends stable, whoever dies when."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
 from bindu.dspy.canary import controller
 from bindu.dspy.canary.controller import promote_step, rollback_step, run_canary_controller, run_step
+from bindu.dspy.cli import canary as canary_command
 from bindu.dspy.collector import record_feedback, record_task
 from bindu.dspy.decision import replay
-from bindu.dspy.errors import StaleRolloutError
-from bindu.dspy.models import Decision
+from bindu.dspy.errors import StaleRolloutError, UnknownRuleError
+from bindu.dspy.models import Decision, Rollout
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.prompts import bootstrap_prompt, get_active_prompt, get_candidate_prompt, insert_prompt
-from bindu.dspy.storage import use_storage
+from bindu.dspy.storage import Storage, use_storage
 from faults import FaultyStorage, Killed
 
 TALK = [{"role": "user", "content": "Where is my parcel?"}, {"role": "assistant", "content": "On its way."}]
@@ -114,7 +118,7 @@ async def test_a_stored_decision_can_be_recomputed(storage: PostgresStorage) -> 
     for _ in range(2):
         await run_step()
     for stored in (await storage.decisions("default"))[:2]:
-        again = replay(stored.rule, stored.inputs)
+        again = replay(stored)
         assert (again.verdict, again.share_after, again.reason, again.evidence) == (
             stored.verdict,
             stored.share_after,
@@ -123,18 +127,66 @@ async def test_a_stored_decision_can_be_recomputed(storage: PostgresStorage) -> 
         )
 
 
-async def test_of_eight_controllers_one_moves_traffic(
+async def test_of_eight_controllers_one_moves_traffic(storage: PostgresStorage) -> None:
+    await on_trial()
+    results = await asyncio.gather(*(run_step() for _ in range(8)), return_exceptions=True)
+    decisions = [result for result in results if isinstance(result, Decision)]
+    assert [decision.verdict for decision in decisions if decision.verdict != "hold"] == ["step_up"]
+    assert await shares() == (0.8, 0.2)
+    assert len(await storage.decisions("default")) == 1 + len(decisions)
+    assert [type(result) for result in results if result not in decisions] == [StaleRolloutError] * (8 - len(decisions))
+
+
+class Overtaken:
+    """A storage in which somebody else applies every rollout first."""
+
+    def __init__(self, storage: PostgresStorage) -> None:
+        self.storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.storage, name)
+
+    async def apply(self, rollout: Rollout, *, now: datetime | None = None) -> Decision:
+        await self.storage.apply(rollout, now=now)
+        return await self.storage.apply(rollout, now=now)
+
+
+async def test_who_comes_second_hears_so_and_the_controller_only_logs_it(
     storage: PostgresStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
+    candidate = await on_trial()
+    with use_storage(cast("Storage", Overtaken(storage))):
+        with pytest.raises(StaleRolloutError):
+            await run_step()
+        await rate(candidate, [5])
+        await run_canary_controller()
+    assert [record.message for record in caplog.records if record.levelno == logging.WARNING] == [
+        "Somebody else moved the traffic of agent 'default' in the meantime; nothing was changed."
+    ]
+    assert await shares() == (0.7, 0.3)  # the two steps that others took
+
+
+def test_the_command_that_came_second_says_so_and_succeeds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def overtaken(**_: Any) -> Decision | None:
+        raise StaleRolloutError("default")
+
+    monkeypatch.setattr(canary_command, "run_step", overtaken)
+    canary_command.step(None, True)
+    said = json.loads(capsys.readouterr().out)
+    assert said["decision"] is None
+    assert "Somebody else moved the traffic" in said["reason"]
+    canary_command.step(None, False)
+    assert "Somebody else moved the traffic" in capsys.readouterr().out
+
+
+async def test_a_decision_of_another_version_of_the_rule_is_not_recomputed(storage: PostgresStorage) -> None:
     await on_trial()
-    decisions = await asyncio.gather(*(run_step() for _ in range(8)))
-    moves = [decision.verdict for decision in decisions if decision is not None and decision.verdict != "hold"]
-    assert moves == ["step_up"]
-    assert await shares() == (0.8, 0.2)
-    stored = await storage.decisions("default")
-    assert len(stored) == 1 + sum(decision is not None for decision in decisions)
-    lost = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(lost) == sum(decision is None for decision in decisions)
+    await run_step()
+    [stored, _] = await storage.decisions("default")
+    with pytest.raises(UnknownRuleError, match="'means version 2'; this version has means version 1"):
+        replay(replace(stored, rule_version=2))
 
 
 async def test_the_policy_is_the_experiments_and_its_open_numbers_are_the_constants(

@@ -12,7 +12,13 @@ from uuid_utils.compat import uuid7
 from bindu.dspy.dataset import build_dataset, build_golden_dataset
 from bindu.dspy.models import Feedback, FeedbackKind, Interaction, Task, TaskState
 from bindu.dspy.postgres.storage import PostgresStorage
-from bindu.dspy.strategies import FullHistoryStrategy, LastNTurnsStrategy, LastTurnStrategy, SlidingWindowStrategy
+from bindu.dspy.strategies import (
+    FirstNTurnsStrategy,
+    FullHistoryStrategy,
+    LastNTurnsStrategy,
+    LastTurnStrategy,
+    SlidingWindowStrategy,
+)
 from bindu.settings import app_settings
 
 AGENT = "default"
@@ -128,7 +134,25 @@ async def test_histories_that_hold_the_whole_talk_are_not_doubled(agent: Postgre
     assert newest.agent_output == "Assistant: answer 1\nUser: ask 2\nAssistant: answer 2"
     assert oldest.agent_output == "Assistant: answer 1"
     windows = await build_golden_dataset(strategy=SlidingWindowStrategy(window_size=1))
-    assert [(one.user_input, one.window) for one in windows] == [("ask 1", 0), ("ask 2", 1)]
+    assert [(one.user_input, one.window, one.feedback_score) for one in windows] == [
+        ("ask 2", 1, 1.0),
+        ("ask 1", 0, 0.8),
+    ]
+
+
+async def test_an_answer_has_the_score_of_the_task_that_gave_it(agent: PostgresStorage) -> None:
+    for minute, score in enumerate((1.0, 0.8, 0.2)):
+        await record(agent, exchange(str(minute)), score, minute=minute, context_id="talk")
+    windows = await build_dataset(strategy=SlidingWindowStrategy(window_size=1))
+    assert [(one.agent_output, one.feedback_score) for one in windows.golden] == [
+        ("answer 2", 0.2),
+        ("answer 1", 0.8),
+        ("answer 0", 1.0),
+    ]
+    assert windows.funnel.drops == {"earlier_answer": 3}
+    firsts = await build_dataset(strategy=FirstNTurnsStrategy(n_turns=1))
+    assert [(one.agent_output, one.feedback_score) for one in firsts.golden] == [("answer 0", 1.0)]
+    assert firsts.funnel.drops == {"earlier_answer": 2}
 
 
 async def test_of_equal_exchanges_the_newest_counts(agent: PostgresStorage) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
@@ -128,7 +128,12 @@ async def test_a_bad_line_stops_the_import_there_and_a_second_run_goes_on(agent:
         (line("x", feedback={"thumbs_up": 10**9, "thumbs_down": 0}), "whole number"),
         (line("x", created_at="yesterday"), "created_at"),
         (line("x", created_at=1e300), "created_at"),
-        (line("x", created_at="1901-01-01T00:00:00Z"), "before 1970"),
+        (line("x", created_at="1999-12-31T23:59:59Z"), "before the year 2000"),
+        (line("x", created_at=0), "before the year 2000"),
+        (line("x", created_at="1999-12-31T23:59:59"), "before the year 2000"),
+        (line("x", created_at="0001-01-01T00:00:00+14:00"), "before the year 2000"),
+        (line("x", created_at="9996-01-01T00:00:00Z"), "more than a day ahead"),
+        (line("x", created_at="9999-12-31T23:59:59-14:00"), "more than a day ahead"),
         ("[" * 100_000, "recursion"),
     ],
 )
@@ -223,6 +228,18 @@ async def test_times_units_and_parts_are_kept(agent: PostgresStorage) -> None:
     }
     [first] = (await build_dataset(require_feedback=False)).golden
     assert (first.context_id, first.user_input, first.agent_output) == ("naive", "q", "r")
+
+
+async def test_a_day_ahead_is_the_latest_time_that_is_taken(agent: PostgresStorage) -> None:
+    now = datetime.now(UTC)
+    soon, late = now + timedelta(hours=23), now + timedelta(hours=25)
+    await import_jsonl([line("y2k", created_at="2000-01-01T00:00:00"), line("soon", created_at=soon.isoformat())])
+    with pytest.raises(ImportRefusedError, match=r"Line 1 .*more than a day ahead"):
+        await import_jsonl([line("late", created_at=late.isoformat())])
+    assert {task.context_id: task.created_at for task in await stored()} == {
+        "y2k": datetime(2000, 1, 1, tzinfo=UTC),
+        "soon": soon,
+    }
 
 
 async def test_odd_characters_do_not_stop_an_import(agent: PostgresStorage) -> None:

@@ -1,7 +1,10 @@
 """The read model: a sentence that a person can act on, and the figures behind it."""
 
+from datetime import timedelta
+
 import pytest
 
+from bindu.dspy.canary import controller
 from bindu.dspy.canary.controller import run_step
 from bindu.dspy.collector import record_feedback, record_task
 from bindu.dspy.insights import agent_status
@@ -80,3 +83,29 @@ async def test_how_the_last_experiment_ended_is_said(storage: PostgresStorage, e
     assert status.sentence.endswith(f"The last candidate, prompt 2, {words}.")
     assert status.caution is None
     assert [report.prompt for report in status.prompts] == await storage.prompts("default")
+
+
+@pytest.mark.usefixtures("storage")
+async def test_the_status_asks_for_as_many_interactions_as_the_controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    await bootstrap_prompt("You help.")
+    await insert_prompt("You help well.", "candidate", 0.2)
+    await rate(1, 3, count=1)
+    await rate(2, 5, count=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(controller, "MIN_INTERACTIONS_THRESHOLD", 6)
+        assert "2 has 5 of 6 interactions" in (await agent_status()).sentence
+        patch.setattr(controller, "MIN_INTERACTIONS_THRESHOLD", 5)
+        assert (await agent_status()).sentence.startswith("Candidate 2 is ahead")
+        decision = await run_step()
+        assert decision is not None
+        assert decision.verdict == "step_up"
+    # as in a process of its own, where nobody tuned the controller
+    assert (await agent_status()).sentence.startswith("Candidate 2 is ahead")
+
+
+async def test_the_rate_of_feedback_follows_the_callers_clock(storage: PostgresStorage) -> None:
+    start = await storage.now() - timedelta(days=30)
+    await bootstrap_prompt("You help.", now=start)
+    await rate(1, 4, count=6)
+    assert (await agent_status(now=start + timedelta(days=2))).feedback_per_day == pytest.approx(3)
+    assert (await agent_status()).feedback_per_day == pytest.approx(0.2, rel=0.01)

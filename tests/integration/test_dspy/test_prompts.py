@@ -225,15 +225,15 @@ async def test_a_persons_move_is_logged_and_can_be_recomputed(storage: PostgresS
     await update_prompt_traffic(candidate, 0.35)
     newest, _ = await storage.decisions("default")
     assert (newest.verdict, newest.actor, newest.share_before, newest.share_after) == ("step_up", "person", 0.1, 0.35)
-    assert replay(newest.rule, newest.inputs).verdict == "step_up"
+    assert replay(newest).verdict == "step_up"
 
 
 async def test_setting_what_is_already_so_writes_nothing(storage: PostgresStorage) -> None:
     candidate = await on_trial()
-    before = await storage.serving_version("default")
+    before = await storage.serving_versions(["default"])
     await update_prompt_traffic(candidate, 0.1)
     await update_prompt_status(candidate, "candidate")
-    assert await storage.serving_version("default") == before
+    assert (await storage.serving_versions(["default"])) == before
 
 
 @pytest.mark.usefixtures("storage")

@@ -14,7 +14,13 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from bindu.dspy.errors import BinduError, SchemaError, StorageUnavailableError
+from bindu.dspy.errors import (
+    BinduError,
+    InvalidArgumentError,
+    SchemaError,
+    StorageUnavailableError,
+    UnknownPromptError,
+)
 from bindu.dspy.postgres import migrate
 from bindu.dspy.postgres.database import where
 from bindu.dspy.postgres.storage import PostgresStorage
@@ -80,6 +86,34 @@ async def test_an_unknown_database_and_an_unknown_user_are_unavailable(postgres_
         await PostgresStorage.connect(stranger, HASTY)
 
 
+async def test_a_database_that_takes_no_connections_is_unavailable(server_url: str, postgres_url: str) -> None:
+    database = urlsplit(postgres_url).path.removeprefix("/")
+    await execute(server_url, f"ALTER DATABASE {database} WITH ALLOW_CONNECTIONS false")
+    with pytest.raises(StorageUnavailableError, match="not currently accepting connections"):
+        await PostgresStorage.connect(postgres_url, HASTY)
+
+
+@pytest.mark.parametrize("number", [-1, 0, 2**31, 99_999_999_999, 2**63])
+async def test_a_number_that_nothing_can_have_is_unknown(storage: PostgresStorage, number: int) -> None:
+    await open_trial(storage)
+    assert await storage.prompt(AGENT, number) is None
+    assert await storage.experiment(AGENT, number) is None
+    assert await storage.decisions(AGENT, experiment_id=number) == []
+    with pytest.raises(UnknownPromptError, match=f"no prompt {number}"):
+        await storage.add_tasks([a_task(prompt_id=number)])
+    with pytest.raises(UnknownPromptError, match=f"no prompt {number}"):
+        await storage.set_retired_status(AGENT, number, "deprecated")
+    with pytest.raises(UnknownPromptError, match=f"no prompt {number}"):
+        await open_trial(storage, "another", parent_id=number)
+
+
+@pytest.mark.parametrize("limit", [-1, 2**63])
+async def test_a_limit_that_cannot_be_is_refused_in_words(storage: PostgresStorage, limit: int) -> None:
+    for verb in (storage.runs, storage.experiments, storage.decisions):
+        with pytest.raises(InvalidArgumentError, match=f"from 0 up, not {limit}"):
+            await verb(AGENT, limit=limit)
+
+
 async def test_a_user_without_privileges_hears_so(postgres_url: str, storage: PostgresStorage) -> None:
     await storage.bootstrap(AGENT, "Be kind.")
     await execute(postgres_url, "CREATE ROLE reader LOGIN", "GRANT USAGE ON SCHEMA bindu_dspy TO reader")
@@ -93,15 +127,14 @@ async def test_a_user_without_privileges_hears_so(postgres_url: str, storage: Po
 
 async def test_the_pool_recovers_when_its_sessions_were_ended(storage: PostgresStorage, postgres_url: str) -> None:
     await open_trial(storage)
-    await asyncio.gather(*(storage.serving_version(AGENT) for _ in range(20)))
+    await asyncio.gather(*(storage.serving_versions([AGENT]) for _ in range(20)))
     await execute(
         postgres_url,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
     await asyncio.sleep(0.1)
-    versions = await asyncio.gather(*(storage.serving_version(AGENT) for _ in range(20)))
-    assert set(versions) == {2}
+    assert await asyncio.gather(*(storage.serving_versions([AGENT]) for _ in range(20))) == [{AGENT: 2}] * 20
 
 
 async def test_a_session_ended_in_the_middle_is_unavailable_and_the_next_verb_works(
@@ -161,7 +194,7 @@ async def test_a_lost_race_is_run_again_and_not_reported(storage: PostgresStorag
 async def test_more_callers_than_connections_wait_for_their_turn(postgres_url: str) -> None:
     narrow = await PostgresStorage.connect(postgres_url, StorageSettings(pool_size=2))
     await narrow.bootstrap(AGENT, "Be kind.")
-    assert set(await asyncio.gather(*(narrow.serving_version(AGENT) for _ in range(100)))) == {1}
+    assert await asyncio.gather(*(narrow.serving_versions([AGENT]) for _ in range(100))) == [{AGENT: 1}] * 100
     await narrow.close()
 
 
@@ -209,7 +242,7 @@ async def test_an_embedded_server_that_died_is_started_again(tmp_path: Path) -> 
     version = None
     while version is None and time.monotonic() < deadline:
         with contextlib.suppress(StorageUnavailableError):
-            version = await storage.serving_version(AGENT)
+            version = (await storage.serving_versions([AGENT]))[AGENT]
     assert int((tmp_path / "own" / "data" / "postmaster.pid").read_text().split()[0]) != postmaster
     assert version == 1
     await storage.close()

@@ -17,7 +17,7 @@ LONG_AGO = datetime(2024, 2, 29, 12, tzinfo=UTC)
 
 async def test_nobody_serves_before_bootstrap(storage: Storage) -> None:
     assert await storage.serving(AGENT) is None
-    assert await storage.serving_version(AGENT) is None
+    assert await storage.serving_versions([AGENT]) == {}
     assert await storage.prompt(AGENT, 1) is None
     assert await storage.prompts(AGENT) == []
 
@@ -29,7 +29,7 @@ async def test_bootstrap_makes_the_text_prompt_one_with_all_the_traffic(storage:
     serving = await storage.serving(AGENT)
     assert serving is not None
     assert (serving.active, serving.candidate, serving.share, serving.experiment_id) == (prompt, None, 0.0, None)
-    assert serving.version == await storage.serving_version(AGENT)
+    assert await storage.serving_versions([AGENT, "stranger", "half \ud800"]) == {AGENT: serving.version}
 
 
 async def test_a_second_bootstrap_returns_the_prompt_that_serves(storage: Storage) -> None:

@@ -79,11 +79,11 @@ async def test_a_reader_that_stops_or_sleeps_holds_no_connection(postgres_url: s
     query = TaskQuery(agent_id=AGENT, limit=6, require_feedback=False, batch_size=2)
     seen = 0
     async for _ in single.read_tasks(query):
-        assert await single.serving_version(AGENT) == 1
+        assert await single.serving_versions([AGENT]) == {AGENT: 1}
         seen += 1
         if seen == 3:
             break
-    assert await single.serving_version(AGENT) == 1
+    assert await single.serving_versions([AGENT]) == {AGENT: 1}
     await single.close()
 
 

@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 
 from bindu.dspy.dataset import assemble, convert_to_dspy_examples, deduplicate, validate
 from bindu.dspy.models import Dataset, Funnel, Interaction, RawTask, Vote
-from bindu.dspy.strategies import STRATEGIES, BaseExtractionStrategy, KeyTurnsStrategy, SlidingWindowStrategy
+from bindu.dspy.strategies import (
+    STRATEGIES,
+    BaseExtractionStrategy,
+    FirstNTurnsStrategy,
+    KeyTurnsStrategy,
+    SlidingWindowStrategy,
+)
 
 TASK = UUID("01920000-0000-7000-8000-000000000001")
 
@@ -44,7 +50,8 @@ raw_tasks = st.lists(
     max_size=12,
 )
 one_per_task = st.sampled_from(
-    [cls() for name, cls in STRATEGIES.items() if name != "sliding_window"] + [KeyTurnsStrategy(keywords=["refund"])]
+    [cls() for name, cls in STRATEGIES.items() if name != "sliding_window"]
+    + [KeyTurnsStrategy(keywords=["refund"], include_final=False), FirstNTurnsStrategy(1)]
 )
 
 
@@ -74,7 +81,7 @@ def test_every_task_is_golden_or_a_failure_or_dropped_for_a_reason(
     assert funnel.tasks == len(tasks)
     assert funnel.tasks == funnel.golden + len(failures_only) + sum(funnel.drops.values())
     assert (funnel.golden, funnel.failures) == (len(dataset.golden), len(dataset.failures))
-    assert funnel.drops.keys() <= {"no_turn", "without_feedback", "below_threshold", "duplicate"}
+    assert funnel.drops.keys() <= {"no_turn", "earlier_answer", "without_feedback", "below_threshold", "duplicate"}
     for one in dataset.golden:
         assert not require_feedback if one.feedback_score is None else one.feedback_score >= threshold
     for one in dataset.failures:

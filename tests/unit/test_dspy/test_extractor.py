@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -12,11 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bindu.dspy.extractor import InteractionExtractor, clean_messages
-from bindu.dspy.models import Interaction, RawTask, Vote
+from bindu.dspy.models import Funnel, Interaction, RawTask, Vote
 from bindu.dspy.strategies import (
+    STRATEGIES,
     BaseExtractionStrategy,
+    FirstNTurnsStrategy,
     FullHistoryStrategy,
+    KeyTurnsStrategy,
     LastNTurnsStrategy,
+    SimilarityStrategy,
     SlidingWindowStrategy,
     parse_turns,
 )
@@ -159,10 +164,89 @@ def test_new_messages_only_or_everything_every_time_is_the_same_conversation(par
         assert extractor.extract_task(raw(parts[-1], *parts[:-1])) == [everything]
 
 
-def test_feedback_is_never_put_on_an_earlier_tasks_answer() -> None:
-    liked = (Vote(kind="thumbs_up", score=1.0),)
-    extractor = InteractionExtractor(LastNTurnsStrategy())
-    assert extractor.extract_task(raw([user("q2")], [user("q"), agent("old")], votes=liked)) == []
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_question_without_an_answer_puts_no_feedback_on_what_was_said_before(name: str) -> None:
+    extractor, funnel = InteractionExtractor(STRATEGIES[name]()), Funnel()
+    liked, old = (Vote(kind="thumbs_up", score=1.0),), [user("q"), agent("old")]
+    for history in ([user("q2")], [agent("more")], [*old, user("q2")]):
+        if name != "last_turn" or history[:2] != old:  # it reads a task for itself: that one holds an answer
+            assert extractor.extract_task(raw(history, old, votes=liked), funnel=funnel) == []
+    assert funnel.drops == {"no_turn": 2 if name == "last_turn" else 3}
+
+
+def test_the_same_exchange_again_is_a_turn_of_its_own() -> None:
+    old = [user("q"), agent("old")]
+    [repeated] = InteractionExtractor(LastNTurnsStrategy()).extract_task(raw(old, old))
+    assert (repeated.user_input, repeated.agent_output) == ("User: q\nAssistant: old\n\nUser: q", "old")
+
+
+class FirstAnswer(BaseExtractionStrategy):
+    """A custom strategy that does not say whose answer it gives."""
+
+    name = "first_answer"
+
+    def extract(self, task_id: UUID, messages: Any, feedback_score: Any = None, feedback_type: Any = None) -> Any:
+        return Interaction(task_id, messages[0]["content"], messages[1]["content"], feedback_score, feedback_type)
+
+
+@pytest.mark.parametrize("answers", [("a0", "a1", "a2"), ("same", "same", "same")])
+@pytest.mark.parametrize("whole", [False, True], ids=["new messages", "whole talk"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        SlidingWindowStrategy(1),
+        SlidingWindowStrategy(2),
+        FirstNTurnsStrategy(1),
+        SimilarityStrategy("q0", 1),
+        KeyTurnsStrategy(keywords=["q0"], include_final=False),
+    ],
+    ids=lambda strategy: strategy.name,
+)
+def test_an_earlier_tasks_answer_keeps_that_tasks_score(
+    strategy: BaseExtractionStrategy, whole: bool, answers: tuple[str, ...]
+) -> None:
+    exchanges = [[user(f"q{i}"), agent(answer)] for i, answer in enumerate(answers)]
+    talks = list(accumulate(exchanges)) if whole else exchanges
+    scores = (1.0, 0.8, 0.2)
+    funnel, found = Funnel(), []
+    for i, score in enumerate(scores):
+        task = raw(talks[i], *talks[:i], votes=(Vote(kind="rating", score=score),))
+        found += InteractionExtractor(strategy).extract_task(task, funnel=funnel)
+    several = isinstance(strategy, SlidingWindowStrategy)
+    assert [one.feedback_score for one in found] == ([1.0, 0.8, 0.2] if several else [1.0])
+    assert [one.user_input.rpartition("q")[2] for one in found] == (["0", "1", "2"] if several else ["0"])
+    dropped = {1: 3, 2: 1}[strategy.window_size] if several else 2
+    assert funnel.drops == {"earlier_answer": dropped}
+
+
+def test_a_custom_strategy_that_does_not_say_whose_answer_it_gives_is_read_by_its_text() -> None:
+    extractor, funnel = InteractionExtractor(FirstAnswer()), Funnel()
+    old, new = [user("q"), agent("old")], [user("q2"), agent("new")]
+    [first] = extractor.extract_task(raw(old), funnel=funnel)
+    assert (first.agent_output, funnel.drops) == ("old", {})
+    assert extractor.extract_task(raw(new, old), funnel=funnel) == []
+    assert extractor.extract_task(raw(old + new, old), funnel=funnel) == []
+    assert funnel.drops == {"earlier_answer": 2}
+
+
+one_or_more_turns = st.lists(st.integers(1, 3), min_size=1, max_size=4)
+
+
+@given(one_or_more_turns, st.booleans(), st.sampled_from([cls() for cls in STRATEGIES.values()]))
+def test_every_example_ends_with_an_answer_of_its_own_task(
+    sizes: list[int], whole: bool, strategy: BaseExtractionStrategy
+) -> None:
+    parts = [
+        [said(f"{side}{task}.{turn}") for turn in range(size) for side, said in (("q", user), ("a", agent))]
+        for task, size in enumerate(sizes)
+    ]
+    talks = list(accumulate(parts)) if whole else parts
+    for i in range(len(parts)):
+        funnel = Funnel()
+        found = InteractionExtractor(strategy).extract_task(raw(talks[i], *talks[:i]), funnel=funnel)
+        assert bool(found) or funnel.drops == {"earlier_answer": 1}
+        for one in found:
+            assert f"a{i}." in one.agent_output[-4:]
 
 
 class Windowless(BaseExtractionStrategy):

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from bindu.dspy import dataset
 from bindu.dspy.errors import InvalidFeedbackError
-from bindu.dspy.feedback import normalize_feedback, parse_feedback, task_score
+from bindu.dspy.feedback import (
+    anonymous_rater,
+    is_anonymous,
+    normalize_feedback,
+    parse_feedback,
+    task_score,
+)
 from bindu.dspy.models import Vote
 
 json_values = st.recursive(
@@ -121,3 +127,20 @@ def test_equal_votes_keep_their_exact_score() -> None:
 
 def test_a_task_without_votes_has_no_score() -> None:
     assert task_score([]) == (None, None)
+
+
+@given(st.integers(1, 10_000), st.text(min_size=1), st.sampled_from([None, "up", "down"]))
+def test_a_made_up_rater_is_known_to_be_nobody(number: int, row: str, thumb: Any) -> None:
+    assert is_anonymous(anonymous_rater(number, row, thumb))
+
+
+@pytest.mark.parametrize("rater", ["", "anonymous-1@m", "anonymous-up-12@a@b\n", "anonymous-down-1@x y"])
+def test_votes_without_a_person_are_anonymous(rater: str) -> None:
+    assert is_anonymous(rater)
+
+
+@pytest.mark.parametrize(
+    "rater", ["anonymous", "anonymous-", "anonymous-ann", "anonymous-1", "anonymous-1@", "anonymous-left-1@m", "x-1@m"]
+)
+def test_people_may_call_themselves_anonymous(rater: str) -> None:
+    assert not is_anonymous(rater)

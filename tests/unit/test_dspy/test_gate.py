@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,3 +104,18 @@ def test_a_margin_must_be_cleared_by_the_lower_bound() -> None:
 def test_one_conversation_proves_nothing() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         accept_candidate([Paired(0.1, 0.9)])
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("field", ["active", "candidate", "active_length", "candidate_length"])
+def test_a_figure_that_is_no_finite_number_proves_nothing(wrong: float, field: str) -> None:
+    pairs = drawn(1, 0.3)
+    pairs[7] = replace(pairs[7], **{field: wrong})
+    with pytest.raises(ValueError, match="no finite number"):
+        accept_candidate(pairs)
+
+
+@pytest.mark.parametrize("bar", ["margin", "max_growth"])
+def test_a_bar_that_is_no_number_lets_nobody_through(bar: str) -> None:
+    with pytest.raises(ValueError, match="no finite number"):
+        accept_candidate(drawn(1, 0.3), **{bar: float("nan")})  # type: ignore[arg-type]

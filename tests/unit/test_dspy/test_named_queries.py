@@ -48,4 +48,4 @@ def test_every_table_is_named_with_its_schema_and_every_query_names_its_agent() 
         assert all(table.startswith("bindu_dspy.") for table in ours)
         loose = {table for table in tables if "." not in table} - {"unnest", "given", "scored", "OF"}
         assert not loose & {"tasks", "task_feedback", "prompts", "serving", "experiments", "decisions", "units"}, name
-        assert not ours or "agent_id" in query.parameters, name
+        assert not ours or {"agent_id", "agent_ids"} & set(query.parameters), name

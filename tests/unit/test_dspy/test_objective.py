@@ -8,13 +8,24 @@ from uuid import UUID
 import dspy
 import pytest
 from dspy import lm15
-from dspy.utils.exceptions import AdapterParseError
+from dspy.utils.exceptions import AdapterParseError, LMError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bindu.dspy.dataset import convert_to_dspy_examples
 from bindu.dspy.engine import CountingEngine
-from bindu.dspy.errors import ModelUnavailableError
+from bindu.dspy.errors import ModelUnavailableError, TrainingRefusedError
 from bindu.dspy.models import Interaction
-from bindu.dspy.objective import Imitation, InducedRule, Judge, PythonMetric, Rubric, induce_rubric
+from bindu.dspy.objective import (
+    Imitation,
+    InducedRule,
+    Judge,
+    Metric,
+    PythonMetric,
+    Rubric,
+    TrustedObjective,
+    induce_rubric,
+)
 
 
 class Says:
@@ -149,8 +160,9 @@ def test_a_question_cannot_forge_the_judges_fields() -> None:
 def test_no_answer_scores_nothing_and_costs_nothing() -> None:
     says = Says("")
     (example,) = convert_to_dspy_examples([row(1, 0.4)])
-    for objective in (Judge(counted(says), Rubric("Help.")), Imitation()):
-        assert objective(example, None).score == 0.0
+    engine = counted(says)
+    for objective in (Judge(engine, Rubric("Help.")), Imitation(), PythonMetric(lambda *_: 1.0)):
+        assert TrustedObjective(objective, engine)(example, None).score == 0.0
     assert says.requests == []
 
 
@@ -165,3 +177,54 @@ def test_any_metric_of_dspys_kinds_is_an_objective(result: object) -> None:
     verdict = PythonMetric(lambda example, prediction, trace=None: result)(dspy.Example(), dspy.Prediction(output="x"))
     assert verdict.score in (0.5, 1.0)
     assert verdict.critique == ("Half." if isinstance(result, dspy.Prediction) else "")
+
+
+def trusted(metric: Metric) -> tuple[TrustedObjective, CountingEngine, Says]:
+    says = Says("fine")
+    engine = counted(says)
+    return TrustedObjective(PythonMetric(metric), engine), engine, says
+
+
+@given(st.floats() | st.integers() | st.booleans())
+def test_a_score_is_taken_exactly_when_it_is_a_number_from_0_to_1(score: float) -> None:
+    objective, engine, _ = trusted(lambda example, prediction, trace=None: score)
+    if 0 <= score <= 1:
+        objective.probe(row(1, 0.4))
+        engine.check()
+    else:
+        with pytest.raises(TrainingRefusedError, match=r"'<lambda>' gave the score .* not a number from 0 to 1"):
+            objective.probe(row(1, 0.4))
+        with pytest.raises(TrainingRefusedError, match="not a number from 0 to 1"):
+            engine.check()
+
+
+@pytest.mark.parametrize("result", [None, "good", [1], dspy.Prediction(critique="no score")])
+def test_a_metric_that_gives_no_score_is_named(result: object) -> None:
+    objective, engine, _ = trusted(lambda example, prediction, trace=None: result)
+    with pytest.raises(TrainingRefusedError, match="The metric '<lambda>' failed with"):
+        objective.probe(row(1, 0.4))
+    with pytest.raises(TrainingRefusedError):
+        engine.check()
+
+
+def test_a_metric_that_raises_is_named_and_no_model_is_asked_any_more() -> None:
+    def shortness(example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> float:
+        return 1 / (len(prediction.output) - len("Answer 1."))
+
+    objective, engine, says = trusted(shortness)
+    with pytest.raises(TrainingRefusedError, match=r"The metric 'shortness' failed with ZeroDivisionError: .*zero"):
+        objective.probe(row(1, 0.4))
+    with pytest.raises(LMError):
+        engine.lm("agent")("One more question?")
+    assert says.requests == []
+
+
+def test_a_model_that_fails_within_a_metric_is_a_failed_call_and_not_a_defect() -> None:
+    def asks(example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> float:
+        raise LMError("busy")
+
+    objective, engine, _ = trusted(asks)
+    with pytest.raises(LMError):
+        objective.probe(row(1, 0.4))
+    engine.check()
+    assert engine.errors == {"LMError": 1}

@@ -198,3 +198,13 @@ def test_an_optimizer_of_ones_own_is_taken_by_its_shape() -> None:
 
     mine = Mine()
     assert resolve_optimizer(mine) is mine
+
+
+@pytest.mark.parametrize(("size", "needed"), [(8, 8), (32, 32), (64, 32)])
+def test_simba_needs_one_batch_of_rows_and_32_at_most(size: int, needed: int) -> None:
+    instance = resolve_optimizer(SIMBA(metric=regret, bsize=size, max_steps=1, num_candidates=2))
+    assert instance.min_rows == SimbaOptimizer(bsize=size).min_rows == needed
+    found, _, _ = compiled(instance, rows=ROWS[:needed])
+    assert found
+    with pytest.raises(TrainingRefusedError, match=f"at least {needed} training examples"):
+        compiled(instance, rows=ROWS[: needed - 1])

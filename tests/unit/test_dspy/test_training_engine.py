@@ -18,7 +18,8 @@ from dspy.utils.exceptions import LMError
 from pydantic import SecretStr
 
 from bindu.dspy.engine import CountingEngine, InnerEngine, ProviderEngine, Role
-from bindu.dspy.errors import BudgetExceededError, ModelUnavailableError
+from bindu.dspy.errors import BinduError, BudgetExceededError, ModelUnavailableError
+from bindu.dspy.simulation.server import Faults, SimulatedServer
 from bindu.settings import DspySettings
 
 MODELS: dict[Role, str] = {"agent": "scripted/a", "judge": "scripted/j", "reflector": "scripted/r"}
@@ -178,7 +179,7 @@ def test_preflight_asks_each_model_once() -> None:
 
 @pytest.mark.parametrize("line", [lm15.AuthError("wrong key"), "  "])
 def test_preflight_finds_a_dead_model_and_says_what_to_check(line: str | Exception) -> None:
-    with pytest.raises(ModelUnavailableError, match=r"scripted/a.*Check DSPY__DEFAULT_MODEL"):
+    with pytest.raises(ModelUnavailableError, match=r"scripted/a.*[a-z]\. Nothing was.*Check DSPY__DEFAULT_MODEL"):
         counting(Script(line)).preflight()
 
 
@@ -273,3 +274,27 @@ def test_a_provider_answers_from_many_threads() -> None:
             texts = list(pool.map(lambda number: provider.complete(request(str(number))).text, range(40)))
     assert texts == ["ready"] * 40
     assert dspy.settings.lm is None
+
+
+def test_a_stopped_engine_asks_nobody_and_keeps_its_first_reason() -> None:
+    inner = Script("yes")
+    engine = counting(inner)
+    engine.stop(BinduError("The run was interrupted."))
+    engine.stop(BinduError("Too late."))
+    for _ in range(3):
+        with pytest.raises(BinduError, match="was interrupted"):
+            engine.complete("agent", request())
+    with pytest.raises(BinduError, match="was interrupted"):
+        engine.check()
+    assert inner.calls == engine.used == 0
+
+
+def test_stopping_ends_the_wait_for_a_slow_server_and_for_a_retry() -> None:
+    with SimulatedServer(0, faults=Faults(latency_ms=30_000)) as server:
+        settings = DspySettings(default_model="openai/tiny", api_base=server.base_url, api_key=SecretStr("k"))
+        engine = CountingEngine.from_settings(settings)
+        threading.Timer(0.3, engine.stop, [BinduError("Enough.")]).start()
+        start = time.monotonic()
+        with pytest.raises(BinduError, match="Enough"):
+            engine.complete("agent", request())
+        assert time.monotonic() - start < 5

@@ -6,18 +6,20 @@ from datetime import datetime
 from math import isclose
 from typing import Any, Literal
 
-from bindu.dspy.decision import decide, last_step_at, move_to, policy_of
+from bindu.dspy.clock import checked_time
+from bindu.dspy.decision import Policy, decide, last_step_at, move_to, policy_of
 from bindu.dspy.errors import StaleRolloutError
 from bindu.dspy.evidence import better_mean
-from bindu.dspy.models import Decision, Rollout, Serving
+from bindu.dspy.models import DIGITS, Decision, Experiment, Rollout, Serving
 from bindu.dspy.storage import Storage, get_storage
-from bindu.settings import app_settings
+from bindu.settings import agent_or_default
 from bindu.utils.logging import get_logger
 
 __all__ = [
     "MIN_INTERACTIONS_THRESHOLD",
     "TRAFFIC_STEP",
     "compare_metrics",
+    "policy_now",
     "promote_step",
     "rollback_step",
     "run_canary_controller",
@@ -64,26 +66,29 @@ async def rollback_step(
 
 
 async def run_canary_controller(*, agent_id: str | None = None, now: datetime | None = None) -> None:
-    """Run one iteration of the controller: compare, move traffic by at most one step, log it."""
-    await run_step(agent_id=agent_id, now=now)
+    """Run one iteration of the controller: compare, move traffic by at most one step, log it.
+
+    Of several controllers at once one steps; the others log that they came late.
+    """
+    try:
+        await run_step(agent_id=agent_id, now=now)
+    except StaleRolloutError as error:
+        logger.warning("%s", error)
 
 
 async def run_step(*, agent_id: str | None = None, now: datetime | None = None) -> Decision | None:
-    """Decide and apply one step; return the logged decision.
+    """Decide and apply one step; return the logged decision, None when no experiment runs.
 
-    None means that no experiment runs, or that somebody else moved the traffic first (the log says which).
+    Raises StaleRolloutError when somebody else moved the traffic first, and UnknownRuleError.
     """
-    storage, agent = await get_storage(), agent_id or app_settings.dspy.agent_id
+    at = checked_time(now)
+    storage, agent = await get_storage(), agent_or_default(agent_id)
     serving = await storage.serving(agent)
     if serving is None or serving.candidate is None:
         logger.info("Agent '%s' has no candidate on trial: nothing to decide", agent)
         return None
     rollout = await _decided(storage, serving, serving.candidate.id)
-    try:
-        decision = await storage.apply(rollout, now=now)
-    except StaleRolloutError as error:
-        logger.warning("%s", error)
-        return None
+    decision = await storage.apply(rollout, now=at)
     logger.info(
         "Agent '%s': %s, candidate at %.0f%% of traffic. %s",
         agent,
@@ -94,19 +99,22 @@ async def run_step(*, agent_id: str | None = None, now: datetime | None = None) 
     return decision
 
 
+def policy_now(experiment: Experiment | None) -> Policy:
+    """What a step taken by this process would go by: numbers that the experiment leaves open are today's constants."""
+    frozen = {} if experiment is None else experiment.policy
+    return policy_of(frozen, min_interactions=MIN_INTERACTIONS_THRESHOLD, step=TRAFFIC_STEP)
+
+
 async def _decided(storage: Storage, serving: Serving, candidate_id: int) -> Rollout:
     agent, active_id, experiment_id = serving.agent_id, serving.active.id, serving.experiment_id
     experiment = None if experiment_id is None else await storage.experiment(agent, experiment_id)
-    policy = policy_of(
-        {} if experiment is None else experiment.policy, min_interactions=MIN_INTERACTIONS_THRESHOLD, step=TRAFFIC_STEP
-    )
     metrics = await storage.prompt_metrics(agent, [active_id, candidate_id])
     newest = await storage.decisions(agent, experiment_id=experiment_id, limit=1)
     return decide(
         serving,
         metrics[active_id],
         metrics[candidate_id],
-        policy,
+        policy_now(experiment),
         last_step=last_step_at(newest[0] if newest else None),
     )
 
@@ -114,14 +122,15 @@ async def _decided(storage: Storage, serving: Serving, candidate_id: int) -> Rol
 async def _step(
     pair: tuple[dict[str, Any], dict[str, Any]], step: float, reason: str, agent_id: str | None, now: datetime | None
 ) -> Decision:
-    storage, agent = await get_storage(), agent_id or app_settings.dspy.agent_id
+    at = checked_time(now)
+    storage, agent = await get_storage(), agent_or_default(agent_id)
     serving = await storage.serving(agent)
     if serving is None or not _still_so(serving, *pair):
         raise StaleRolloutError(agent)
-    return await storage.apply(move_to(serving, serving.share + step, reason=reason, actor="controller"), now=now)
+    return await storage.apply(move_to(serving, serving.share + step, reason=reason, actor="controller"), now=at)
 
 
 def _still_so(serving: Serving, active: dict[str, Any], candidate: dict[str, Any]) -> bool:
     if serving.candidate is None or (active["id"], candidate["id"]) != (serving.active.id, serving.candidate.id):
         return False
-    return isclose(candidate.get("traffic", serving.share), serving.share, abs_tol=1e-9)
+    return isclose(candidate.get("traffic", serving.share), serving.share, abs_tol=10**-DIGITS)

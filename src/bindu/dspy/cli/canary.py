@@ -6,11 +6,14 @@ import typer
 
 from bindu.dspy.canary.controller import run_step
 from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run
+from bindu.dspy.errors import StaleRolloutError
 from bindu.dspy.insights import agent_status
 from bindu.dspy.models import Decision
 from bindu.settings import agent_or_default
 
 __all__ = ["app"]
+
+NOTHING = "No candidate is on trial: nothing to do."
 
 app = typer.Typer(help="Move traffic between the active and the candidate prompt.", invoke_without_command=True)
 
@@ -31,8 +34,8 @@ def step(agent: AgentOption = None, as_json: JsonOption = False) -> None:
 
     Example: bindu canary run --agent support
     """
-    decision = run(lambda: run_step(agent_id=agent_or_default(agent)))
-    emit({"decision": decision}, as_json=as_json, text=lambda: _sentence(decision))
+    decision, reason = run(lambda: _step(agent_or_default(agent)))
+    emit({"decision": decision, "reason": reason}, as_json=as_json, text=lambda: _sentence(decision, reason))
 
 
 @app.command("status")
@@ -45,11 +48,20 @@ def status(agent: AgentOption = None, as_json: JsonOption = False) -> None:
     emit(found, as_json=as_json, text=lambda: found.sentence)
 
 
-def _sentence(decision: Decision | None) -> str:
+async def _step(agent_id: str) -> tuple[Decision | None, str]:
+    """The decision and its reason; coming second is no failure of the schedule, as the next run looks again."""
+    try:
+        decision = await run_step(agent_id=agent_id)
+    except StaleRolloutError as error:
+        return None, str(error)
+    return decision, NOTHING if decision is None else decision.reason
+
+
+def _sentence(decision: Decision | None, reason: str) -> str:
     if decision is None:
-        return "No candidate is on trial: nothing to do."
+        return reason
     move = f"{decision.share_before:.0%} -> {decision.share_after:.0%}"
-    return f"{decision.verdict}: candidate's traffic {move}. {decision.reason}"
+    return f"{decision.verdict}: candidate's traffic {move}. {reason}"
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run
+from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run, table
 from bindu.dspy.dataset import build_dataset
 from bindu.dspy.models import Dataset
 from bindu.dspy.strategies import parse_strategy
@@ -54,17 +54,14 @@ def preview(
 
 def _table(found: Dataset, samples: int) -> Table:
     funnel = found.funnel
-    table = Table("what", "count", title="Golden dataset")
-    table.add_row("completed, pending and failed tasks", str(funnel.tasks))
-    for reason, count in sorted(funnel.drops.items()):
-        table.add_row(f"- {reason.replace('_', ' ')}", str(count))
-    table.add_row("golden examples", str(funnel.golden))
-    table.add_row("failures (score below .5)", str(funnel.failures))
-    for example in found.golden[:samples]:
-        table.add_row(
-            f"user: {example.user_input[:160]}\nagent: {example.agent_output[:160]}", _score(example.feedback_score)
-        )
-    return table
+    counts = [("completed, pending and failed tasks", str(funnel.tasks))]
+    counts += [(f"- {reason.replace('_', ' ')}", str(count)) for reason, count in sorted(funnel.drops.items())]
+    counts += [("golden examples", str(funnel.golden)), ("failures (score below .5)", str(funnel.failures))]
+    shown = [
+        (f"user: {example.user_input[:160]}\nagent: {example.agent_output[:160]}", _score(example.feedback_score))
+        for example in found.golden[:samples]
+    ]
+    return table("what", "count", title="Golden dataset", rows=[*counts, *shown])
 
 
 def _score(score: float | None) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, run
+from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, read_stdin, run
 from bindu.dspy.collector import record_feedback
 from bindu.dspy.importer import ImportReport, import_jsonl
 from bindu.dspy.prompts import bootstrap_prompt
@@ -55,14 +54,12 @@ def import_(
 
     Example: bindu feedback import --format jsonl conversations.jsonl --agent support
     """
-    if str(file) != "-" and not file.is_file():
-        raise typer.BadParameter(f"{file} is not a file.", param_hint="FILE")
 
     async def service() -> ImportReport:
         agent_id = agent_or_default(agent)
         if system_prompt is not None and not dry_run:
             await bootstrap_prompt(system_prompt, agent_id=agent_id)
-        with nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8") as lines:
+        with nullcontext(read_stdin()) if str(file) == "-" else file.open(encoding="utf-8") as lines:
             return await import_jsonl(lines, agent_id=agent_id, dry_run=dry_run)
 
     report = run(service)

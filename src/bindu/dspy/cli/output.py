@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import io
 import json
 import logging
+import re
+import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TextIO, TypeVar
 from uuid import UUID
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from bindu.dspy import errors
 from bindu.dspy.storage import close_storage
 from bindu.settings import SettingsError
 from bindu.utils import loop
 
-__all__ = ["REFUSED", "AgentOption", "DryRunOption", "JsonOption", "emit", "run"]
+__all__ = ["REFUSED", "AgentOption", "DryRunOption", "JsonOption", "emit", "read_stdin", "run", "table"]
 
 USAGE, REFUSED, CONFIGURATION, BUDGET, INTERRUPTED = 2, 3, 4, 5, 130
 
@@ -52,6 +58,8 @@ AgentOption = Annotated[str | None, typer.Option("--agent", help="Whose prompt; 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and change nothing.")]
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -67,6 +75,9 @@ def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED
     logging.getLogger("bindu").setLevel(level)
 
     async def closing() -> T:
+        task = asyncio.current_task()
+        if task is not None and sys.platform != "win32":  # what systemd and Kubernetes send ends a command like Ctrl-C
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         try:
             return await service()
         finally:
@@ -81,7 +92,7 @@ def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED
             raise
         _err.print(f"error: {error.name} is not installed. Run pip install 'bindu-dspy[train]'.", markup=False)
         raise typer.Exit(CONFIGURATION) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         _err.print("interrupted", markup=False)
         raise typer.Exit(INTERRUPTED) from None
 
@@ -92,16 +103,38 @@ def _fail(error: BaseException, refused: int) -> NoReturn:
     raise typer.Exit(refused if code == REFUSED else code)
 
 
-def emit(value: Any, *, as_json: bool, text: Callable[[], Any]) -> None:
+def emit(value: Any, *, as_json: bool, text: Callable[[], str | Table]) -> None:
     """Print a result: one JSON object, or what ``text`` renders for people."""
-    if as_json:
-        sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
-    else:
-        rendered = text()
-        if isinstance(rendered, str):
-            _out.print(rendered, markup=False)
+    try:
+        if as_json:
+            sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
         else:
-            _out.print(rendered)
+            rendered = text()
+            _out.print(_visible(rendered) if isinstance(rendered, str) else rendered, markup=False)
+        sys.stdout.flush()
+    except OSError as error:  # such as a full disk
+        sys.stdout = None  # or Python tries again, and fails loudly, when it exits
+        _fail(error, REFUSED)
+
+
+def table(*columns: str, rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
+    """A table of plain text: what users wrote is shown, never obeyed as markup or by the terminal."""
+    made = Table(*columns, title=title)
+    for row in rows:
+        made.add_row(*(Text(_visible(cell)) for cell in row))
+    return made
+
+
+def read_stdin() -> TextIO:
+    """Standard input as UTF-8 text, whatever the locale. Raises OSError when it is closed."""
+    if sys.stdin is None:
+        raise OSError("Standard input is closed. Name a file, or pipe the text in.")
+    return io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline=None)
+
+
+def _visible(text: str) -> str:
+    """Control characters, such as a terminal's escape, become a mark; on a pipe texts stay as they are."""
+    return text if not sys.stdout.isatty() else _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _plain(value: Any) -> Any:

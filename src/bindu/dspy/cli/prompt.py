@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, run
+from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, read_stdin, run, table
 from bindu.dspy.errors import UnknownPromptError
 from bindu.dspy.models import Prompt
 from bindu.dspy.promptcheck import normalize_prompt
@@ -69,7 +68,7 @@ def add(
     """
 
     async def service() -> dict[str, Any]:
-        text = sys.stdin.read() if file is None or str(file) == "-" else file.read_text(encoding="utf-8")
+        text = read_stdin().read() if file is None or str(file) == "-" else file.read_text(encoding="utf-8")
         return await _add(text, agent_or_default(agent), dry_run)
 
     result = run(service)
@@ -92,9 +91,17 @@ async def _add(text: str, agent_id: str, dry_run: bool) -> dict[str, Any]:
 
 
 def _table(prompts: list[Prompt]) -> Table:
-    table = Table("id", "status", "traffic", "origin", "created", "text")
-    for prompt in prompts:
-        created = prompt.created_at.isoformat(timespec="minutes") if prompt.created_at else ""
-        first_line = prompt.text.splitlines()[0][:60]
-        table.add_row(str(prompt.id), prompt.status, f"{prompt.traffic:.0%}", prompt.origin, created, first_line)
-    return table
+    return table(
+        *("id", "status", "traffic", "origin", "created", "text"),
+        rows=[
+            (
+                str(prompt.id),
+                prompt.status,
+                f"{prompt.traffic:.0%}",
+                prompt.origin,
+                prompt.created_at.isoformat(timespec="minutes") if prompt.created_at else "",
+                prompt.text.splitlines()[0][:60],
+            )
+            for prompt in prompts
+        ],
+    )

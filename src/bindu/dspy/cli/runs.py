@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run
+from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run, table
 from bindu.dspy.models import TrainingRun
 from bindu.dspy.storage import get_storage
 from bindu.settings import agent_or_default
@@ -34,9 +34,17 @@ def list_runs(agent: AgentOption = None, limit: LimitOption = 20, as_json: JsonO
 
 
 def _table(runs: list[TrainingRun]) -> Table:
-    table = Table("started", "optimizer", "strategy", "outcome", "calls", "reason")
-    for item in runs:
-        started = item.started_at.isoformat(timespec="minutes") if item.started_at else ""
-        outcome = item.outcome or item.state
-        table.add_row(started, item.optimizer, item.strategy, outcome, str(item.calls), item.reason or "")
-    return table
+    return table(
+        *("started", "optimizer", "strategy", "outcome", "calls", "reason"),
+        rows=[
+            (
+                item.started_at.isoformat(timespec="minutes") if item.started_at else "",
+                item.optimizer,
+                item.strategy,
+                item.outcome or item.state,
+                str(item.calls),
+                item.reason or "",
+            )
+            for item in runs
+        ],
+    )

@@ -12,11 +12,24 @@ import asyncpg
 from asyncpg import Record
 from asyncpg.pool import PoolConnectionProxy
 
-from bindu.dspy.errors import BinduError, SchemaError, StorageUnavailableError
+from bindu.dspy.errors import BinduError, InvalidArgumentError, SchemaError, StorageUnavailableError
 from bindu.dspy.postgres.queries import QUERIES
 from bindu.settings import StorageSettings
 
-__all__ = ["Connection", "Database", "check_url", "driver_url", "is_away", "one", "row", "rows", "translated", "where"]
+__all__ = [
+    "Connection",
+    "Database",
+    "check_limit",
+    "check_url",
+    "driver_url",
+    "is_away",
+    "is_number",
+    "one",
+    "row",
+    "rows",
+    "translated",
+    "where",
+]
 
 Connection: TypeAlias = "asyncpg.Connection[Record] | PoolConnectionProxy[Record]"
 _Result = TypeVar("_Result")
@@ -26,7 +39,7 @@ _CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _WRONG_SCHEMA = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
 # The connection, its authorisation, the server's resources or its operator: not the statement
 _AWAY_CLASSES = ("08", "28", "3D", "53", "57", "58")
-_AWAY_STATES = ("25006", "42501")  # a standby that only reads, a user without privileges
+_AWAY_STATES = ("25006", "42501", "55000")  # a standby that only reads, no privileges, a database closed by its owner
 
 
 def driver_url(url: str) -> str:
@@ -54,6 +67,17 @@ def is_away(error: asyncpg.PostgresError) -> bool:
     """Whether it is the database that cannot be used, rather than the statement that is wrong."""
     state = error.sqlstate or ""
     return state[:2] in _AWAY_CLASSES or state in _AWAY_STATES
+
+
+def is_number(number: int) -> bool:
+    """Whether a prompt or an experiment can have it: they count up from 1 in 32 bits."""
+    return 0 < number < 2**31
+
+
+def check_limit(limit: int) -> None:
+    """Raise InvalidArgumentError for a number of rows that cannot be."""
+    if not 0 <= limit < 2**63:
+        raise InvalidArgumentError(f"A limit is a number of rows from 0 up, not {limit}.")
 
 
 @contextmanager

@@ -8,18 +8,11 @@ from typing import cast
 
 from bindu.dspy.errors import InvalidPromptError, UnknownPromptError
 from bindu.dspy.models import Prompt, PromptMetrics, PromptStatus, Serving
-from bindu.dspy.postgres.database import Connection, Database, one, row, rows
-from bindu.dspy.postgres.rows import to_json, to_metrics, to_prompt, to_serving
+from bindu.dspy.postgres.database import Connection, Database, is_number, one, row, rows
+from bindu.dspy.postgres.rows import clean, to_json, to_metrics, to_prompt, to_serving
+from bindu.dspy.promptcheck import normalize_prompt
 
-__all__ = ["PromptVerbs", "check_text", "insert_prompt"]
-
-
-def check_text(text: str) -> None:
-    """Refuse what could not be served as it was written."""
-    if not text.strip():
-        raise InvalidPromptError("A prompt needs a text; this one is empty.")
-    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidPromptError("The prompt has a NUL or half a character in it. Remove it and try again.")
+__all__ = ["PromptVerbs", "insert_prompt"]
 
 
 async def insert_prompt(
@@ -58,7 +51,7 @@ class PromptVerbs(Database):
         serving = await self.serving(agent_id)
         if serving is not None:
             return serving.active
-        check_text(text)
+        normalize_prompt(text)
 
         async def work(connection: Connection) -> Prompt:
             while True:
@@ -74,10 +67,14 @@ class PromptVerbs(Database):
     async def serving(self, agent_id: str) -> Serving | None:
         return to_serving(agent_id, await self._rows("serving", agent_id=agent_id))
 
-    async def serving_version(self, agent_id: str) -> int | None:
-        return cast("int | None", await self._value("serving_version", agent_id=agent_id))
+    async def serving_versions(self, agent_ids: Sequence[str]) -> dict[str, int]:
+        # One id that PostgreSQL cannot take must not spoil the poll of all others
+        found = await self._rows("serving_versions", agent_ids=[clean(agent_id) for agent_id in agent_ids])
+        return {serving["agent_id"]: serving["version"] for serving in found}
 
     async def prompt(self, agent_id: str, prompt_id: int) -> Prompt | None:
+        if not is_number(prompt_id):
+            return None
         found = await self._row("prompt", agent_id=agent_id, prompt_id=prompt_id)
         return None if found is None else to_prompt(agent_id, found)
 
@@ -87,7 +84,7 @@ class PromptVerbs(Database):
     async def add_prompt(
         self, agent_id: str, text: str, status: PromptStatus, *, origin: str = "manual", now: datetime | None = None
     ) -> Prompt:
-        check_text(text)
+        normalize_prompt(text)
         _check_retired(status)
 
         async def work(connection: Connection) -> Prompt:
@@ -99,6 +96,8 @@ class PromptVerbs(Database):
 
     async def set_retired_status(self, agent_id: str, prompt_id: int, status: PromptStatus) -> None:
         _check_retired(status)
+        if not is_number(prompt_id):
+            raise UnknownPromptError(agent_id, prompt_id)
 
         async def work(connection: Connection) -> None:
             serving = await row(connection, "lock_serving", agent_id=agent_id)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from bindu.dspy.models import RawTask, TaskQuery
+from bindu.dspy.models import FAILED_BELOW, RawTask, TaskQuery
 from bindu.dspy.postgres.database import Connection, Database, rows
 from bindu.dspy.postgres.rows import to_raw_task
 
@@ -41,6 +41,7 @@ class ReadingVerbs(Database):
                 before=before,
                 require_feedback=query.require_feedback,
                 min_score=query.min_score,
+                failed_below=FAILED_BELOW,
                 limit=limit,
             )
 
@@ -64,6 +65,7 @@ class ReadingVerbs(Database):
             agent_id=query.agent_id,
             require_feedback=query.require_feedback,
             min_score=query.min_score,
+            failed_below=FAILED_BELOW,
         )
         counts: dict[str, int] = dict(found or {})
         passing = counts["tasks"] - sum(count for reason, count in counts.items() if reason != "tasks")

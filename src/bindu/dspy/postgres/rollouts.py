@@ -18,9 +18,10 @@ from bindu.dspy.errors import (
     UnknownPromptError,
 )
 from bindu.dspy.models import Decision, Experiment, Rollout, Trial
-from bindu.dspy.postgres.database import Connection, Database, one, row, rows
-from bindu.dspy.postgres.prompts import check_text, insert_prompt
+from bindu.dspy.postgres.database import Connection, Database, check_limit, is_number, one, row, rows
+from bindu.dspy.postgres.prompts import insert_prompt
 from bindu.dspy.postgres.rows import clean, to_decision, to_experiment, to_json
+from bindu.dspy.promptcheck import normalize_prompt
 
 __all__ = ["RolloutVerbs"]
 
@@ -38,7 +39,7 @@ def _code_version() -> str:
 
 class RolloutVerbs(Database):
     async def begin_trial(self, trial: Trial, *, now: datetime | None = None) -> Experiment:
-        check_text(trial.text)
+        normalize_prompt(trial.text)
         _check_live_share(trial.share)
 
         async def work(connection: Connection) -> Experiment:
@@ -80,13 +81,19 @@ class RolloutVerbs(Database):
         return await self._transact(work)
 
     async def experiment(self, agent_id: str, experiment_id: int) -> Experiment | None:
+        if not is_number(experiment_id):
+            return None
         found = await self._row("experiment", agent_id=agent_id, experiment_id=experiment_id)
         return None if found is None else to_experiment(found)
 
     async def experiments(self, agent_id: str, *, limit: int = 100) -> list[Experiment]:
+        check_limit(limit)
         return [to_experiment(found) for found in await self._rows("experiments", agent_id=agent_id, limit=limit)]
 
     async def decisions(self, agent_id: str, *, experiment_id: int | None = None, limit: int = 100) -> list[Decision]:
+        check_limit(limit)
+        if experiment_id is not None and not is_number(experiment_id):
+            return []
         found = await self._rows("decisions", agent_id=agent_id, experiment_id=experiment_id, limit=limit)
         return [to_decision(decision) for decision in found]
 
@@ -110,7 +117,8 @@ async def _check_trial(connection: Connection, trial: Trial, serving: Record | N
         raise InvalidPromptError(
             f"The candidate has the same text as the active prompt {serving['active_id']}; there is nothing to try."
         )
-    if await row(connection, "prompt", agent_id=trial.agent_id, prompt_id=trial.parent_id) is None:
+    parent = {"agent_id": trial.agent_id, "prompt_id": trial.parent_id}
+    if not is_number(trial.parent_id) or await row(connection, "prompt", **parent) is None:
         raise UnknownPromptError(trial.agent_id, trial.parent_id)
     return cast("int", serving["active_id"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from bindu.dspy.models import TrainingRun
-from bindu.dspy.postgres.database import Connection, Database, one, rows
+from bindu.dspy.postgres.database import Connection, Database, check_limit, one, rows
 from bindu.dspy.postgres.rows import clean, to_json, to_run
 
 __all__ = ["RunVerbs"]
@@ -38,4 +38,8 @@ class RunVerbs(Database):
         return await self._transact(work)
 
     async def runs(self, agent_id: str, *, limit: int = 100) -> list[TrainingRun]:
+        check_limit(limit)
         return [to_run(found) for found in await self._rows("runs", agent_id=agent_id, limit=limit)]
+
+    async def spent_conversations(self, agent_id: str) -> set[str]:
+        return {found["name"] for found in await self._rows("spent_conversations", agent_id=agent_id)}

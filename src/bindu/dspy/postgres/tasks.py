@@ -11,7 +11,7 @@ import asyncpg
 
 from bindu.dspy.errors import BinduError, UnknownPromptError
 from bindu.dspy.models import Task
-from bindu.dspy.postgres.database import Connection, Database, rows
+from bindu.dspy.postgres.database import Connection, Database, is_number, rows
 from bindu.dspy.postgres.partitions import Month, create_month, months_of
 from bindu.dspy.postgres.rows import clean, to_json
 
@@ -33,6 +33,9 @@ class TaskVerbs(Database):
         if not tasks:
             return []
         agent_id = agent_of([task.agent_id for task in tasks])
+        for task in tasks:
+            if not is_number(task.prompt_id):
+                raise UnknownPromptError(agent_id, task.prompt_id)
         months = months_of(task.id for task in tasks)
         try:
             return await self._store_tasks(agent_id, tasks, months)

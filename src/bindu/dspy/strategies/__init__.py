@@ -1,6 +1,6 @@
 """Which part of a conversation is worth learning from: nine answers, and a base for your own."""
 
-from bindu.dspy.strategies.base import BaseExtractionStrategy, TurnStrategy, parse_turns
+from bindu.dspy.strategies.base import BaseExtractionStrategy, Cut, CutStrategy, TurnStrategy, parse_turns
 from bindu.dspy.strategies.context_window import ContextWindowStrategy
 from bindu.dspy.strategies.first_n_turns import FirstNTurnsStrategy
 from bindu.dspy.strategies.full_history import FullHistoryStrategy
@@ -16,6 +16,8 @@ __all__ = [
     "STRATEGIES",
     "BaseExtractionStrategy",
     "ContextWindowStrategy",
+    "Cut",
+    "CutStrategy",
     "FirstNTurnsStrategy",
     "FullHistoryStrategy",
     "KeyTurnsStrategy",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from bindu.dspy.models import Interaction, Turn
 
 __all__ = [
     "BaseExtractionStrategy",
+    "Cut",
+    "CutStrategy",
     "TurnStrategy",
     "dialogue",
     "key_context",
@@ -27,7 +29,8 @@ class BaseExtractionStrategy(ABC):
     """Decides which part of a conversation is worth learning from.
 
     ``messages`` are cleaned: dictionaries with a lower-case ``role`` and a non-empty text as ``content``, in time
-    order. A subclass needs ``name`` and ``extract`` only.
+    order. A subclass needs ``name`` and ``extract`` only; one whose answer may not be the conversation's last says
+    on the interaction whose ``turn`` it is, so that no task's score is put on another's answer.
     """
 
     multi_turn = True  # False: the earlier tasks of the same conversation are not needed
@@ -59,12 +62,25 @@ class BaseExtractionStrategy(ABC):
         return [] if found is None else [found]
 
 
-class TurnStrategy(BaseExtractionStrategy):
-    """A strategy that sees complete turns and answers with an input and an output."""
+class Cut(NamedTuple):
+    """What a strategy chose: an Interaction without its task and feedback."""
+
+    user_input: str
+    agent_output: str
+    system_prompt: str | None = None
+    window: int | None = None
+    turn: int | None = None  # needed unless the answer is the conversation's last
+
+    def interaction(self, task_id: UUID, feedback_score: float | None, feedback_type: str | None) -> Interaction:
+        return Interaction(id=task_id, feedback_score=feedback_score, feedback_type=feedback_type, **self._asdict())
+
+
+class CutStrategy(BaseExtractionStrategy):
+    """A strategy that answers with cuts and leaves the bookkeeping to this class."""
 
     @abstractmethod
-    def cut(self, turns: Sequence[Turn]) -> tuple[str, str] | None:
-        """Turn at least one complete turn into (user_input, agent_output), or None."""
+    def cuts(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[Cut]:
+        """Every example of a conversation, oldest first."""
 
     def extract(
         self,
@@ -73,18 +89,22 @@ class TurnStrategy(BaseExtractionStrategy):
         feedback_score: float | None = None,
         feedback_type: str | None = None,
     ) -> Interaction | None:
+        """Return the latest example."""
+        found = self.cuts(messages)
+        return found[-1].interaction(task_id, feedback_score, feedback_type) if found else None
+
+
+class TurnStrategy(CutStrategy):
+    """A strategy that sees complete turns and cuts one example out of them."""
+
+    @abstractmethod
+    def cut(self, turns: Sequence[Turn]) -> Cut | None:
+        """Choose from at least one complete turn."""
+
+    def cuts(self, messages: Sequence[Mapping[str, Any]]) -> list[Cut]:
         turns = parse_turns(messages)
-        example = self.cut(turns) if turns else None
-        if example is None:
-            return None
-        user_input, agent_output = example
-        return Interaction(
-            id=task_id,
-            user_input=user_input,
-            agent_output=agent_output,
-            feedback_score=feedback_score,
-            feedback_type=feedback_type,
-        )
+        found = self.cut(turns) if turns else None
+        return [] if found is None else [found]
 
 
 def normalize_role(role: object) -> str | None:
@@ -129,13 +149,14 @@ def questions(turns: Sequence[Turn]) -> str:
     return "\n\n".join(f"[Turn {i}] {turn.user}" if labelled else turn.user for i, turn in enumerate(turns, 1))
 
 
-def key_context(turns: Sequence[Turn]) -> tuple[str, str]:
-    """Earlier turns as ``[Key context i]`` blocks, then the last one as ``[Current query]``, and its answer.
+def key_context(turns: Sequence[Turn], chosen: Sequence[int]) -> Cut:
+    """Chosen turns as ``[Key context i]`` blocks, the last of them as ``[Current query]``, and its answer.
 
     A single turn has no context and is its bare question, as production will ask it.
     """
-    *earlier, last = turns
+    *earlier, last = chosen
+    query, answer = turns[last].user, turns[last].assistant
     if not earlier:
-        return last.user, last.assistant
-    blocks = [f"[Key context {i}]\n{dialogue([turn])}" for i, turn in enumerate(earlier, 1)]
-    return "\n\n".join([*blocks, f"[Current query]\nUser: {last.user}"]), last.assistant
+        return Cut(query, answer, turn=last)
+    blocks = [f"[Key context {i}]\n{dialogue([turns[place]])}" for i, place in enumerate(earlier, 1)]
+    return Cut("\n\n".join([*blocks, f"[Current query]\nUser: {query}"]), answer, turn=last)

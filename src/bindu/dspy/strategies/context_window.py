@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
-from uuid import UUID
+from dataclasses import dataclass
 
-from bindu.dspy.models import Interaction, Turn
-from bindu.dspy.strategies.base import TurnStrategy, questions
+from bindu.dspy.models import Turn
+from bindu.dspy.strategies.base import Cut, TurnStrategy, questions
 
 __all__ = ["ContextWindowStrategy"]
 
@@ -24,16 +22,6 @@ class ContextWindowStrategy(TurnStrategy):
     def __post_init__(self) -> None:
         self.n_turns = max(1, self.n_turns)
 
-    def cut(self, turns: Sequence[Turn]) -> tuple[str, str]:
+    def cut(self, turns: Sequence[Turn]) -> Cut:
         window = turns[-self.n_turns :]
-        return questions(window), window[-1].assistant
-
-    def extract(
-        self,
-        task_id: UUID,
-        messages: list[dict[str, Any]],
-        feedback_score: float | None = None,
-        feedback_type: str | None = None,
-    ) -> Interaction | None:
-        found = super().extract(task_id, messages, feedback_score, feedback_type)
-        return found and replace(found, system_prompt=self.system_prompt)
+        return Cut(questions(window), window[-1].assistant, self.system_prompt)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bindu.dspy.models import Turn
-from bindu.dspy.strategies.base import TurnStrategy, dialogue
+from bindu.dspy.strategies.base import Cut, TurnStrategy, dialogue
 
 __all__ = ["FirstNTurnsStrategy"]
 
@@ -21,8 +21,7 @@ class FirstNTurnsStrategy(TurnStrategy):
     def __post_init__(self) -> None:
         self.n_turns = max(1, self.n_turns)
 
-    def cut(self, turns: Sequence[Turn]) -> tuple[str, str]:
+    def cut(self, turns: Sequence[Turn]) -> Cut:
         first, *later = turns[: self.n_turns]
-        if not later:
-            return first.user, first.assistant
-        return first.user, f"Assistant: {first.assistant}\n{dialogue(later)}"
+        output = f"Assistant: {first.assistant}\n{dialogue(later)}" if later else first.assistant
+        return Cut(first.user, output, turn=len(later))

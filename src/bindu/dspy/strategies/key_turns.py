@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bindu.dspy.models import Turn
-from bindu.dspy.strategies.base import TurnStrategy, key_context
+from bindu.dspy.strategies.base import Cut, TurnStrategy, key_context
 from bindu.dspy.strategies.similarity import both_sides, closest, similarity
 
 __all__ = ["KeyTurnsStrategy"]
@@ -34,10 +34,10 @@ class KeyTurnsStrategy(TurnStrategy):
         self.n_turns = max(1, self.n_turns)
         similarity(self.similarity_method)  # a wrong name is refused here, not at the first conversation
 
-    def cut(self, turns: Sequence[Turn]) -> tuple[str, str] | None:
+    def cut(self, turns: Sequence[Turn]) -> Cut | None:
         texts = [both_sides(turn) if self.use_both_messages else turn.user for turn in turns]
         chosen = self._named(texts) if self.keywords else self._alike(texts)
-        return key_context([turns[i] for i in chosen]) if chosen else None
+        return key_context(turns, chosen) if chosen else None
 
     def _named(self, texts: Sequence[str]) -> list[int]:
         words = [word.casefold() for word in self.keywords]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bindu.dspy.models import Turn
-from bindu.dspy.strategies.base import TurnStrategy, dialogue
+from bindu.dspy.strategies.base import Cut, TurnStrategy, dialogue
 
 __all__ = ["LastNTurnsStrategy"]
 
@@ -21,8 +21,7 @@ class LastNTurnsStrategy(TurnStrategy):
     def __post_init__(self) -> None:
         self.n_turns = max(1, self.n_turns)
 
-    def cut(self, turns: Sequence[Turn]) -> tuple[str, str]:
+    def cut(self, turns: Sequence[Turn]) -> Cut:
         *earlier, last = turns[-self.n_turns :]
-        if not earlier:
-            return last.user, last.assistant
-        return f"{dialogue(earlier)}\n\nUser: {last.user}", last.assistant
+        question = f"{dialogue(earlier)}\n\nUser: {last.user}" if earlier else last.user
+        return Cut(question, last.assistant)

@@ -9,7 +9,7 @@ from math import log, sqrt
 from typing import Any
 
 from bindu.dspy.models import Turn
-from bindu.dspy.strategies.base import TurnStrategy, key_context
+from bindu.dspy.strategies.base import Cut, TurnStrategy, key_context
 
 __all__ = [
     "Embedder",
@@ -41,14 +41,14 @@ class SimilarityStrategy(TurnStrategy):
     def __post_init__(self) -> None:
         self.n_turns = max(1, self.n_turns)
 
-    def cut(self, turns: Sequence[Turn]) -> tuple[str, str]:
+    def cut(self, turns: Sequence[Turn]) -> Cut:
         texts = [both_sides(turn) for turn in turns]
         if self.query is None:
             scores = self._compare(texts[-1], texts)
             chosen = [*closest(scores[:-1], self.n_turns - 1), len(turns) - 1]
         else:
             chosen = closest(self._compare(self.query, texts), self.n_turns)
-        return key_context([turns[i] for i in chosen])
+        return key_context(turns, chosen)
 
     def _compare(self, reference: str, texts: Sequence[str]) -> list[float]:
         if self.embedder is None:
@@ -90,9 +90,7 @@ def weighted(first: str, second: str, corpus: Sequence[str] = ()) -> float:
 
     A word that the corpus does not have counts as one of one document; an empty text is like nothing: 0.
     """
-    counts = [Counter(tokenize(text)) for text in corpus or (first, second)]
-    weigh = _idf(counts)
-    return _cosine(weigh(Counter(tokenize(first))), weigh(Counter(tokenize(second))))
+    return _weighted_to_all(first, [second], corpus or (first, second))[0]
 
 
 def similarity(method: str) -> Comparison:
@@ -107,9 +105,9 @@ def similarity(method: str) -> Comparison:
     raise ValueError(f"{method!r} is not a similarity. Use 'jaccard', 'overlap' or 'weighted'.")
 
 
-def _weighted_to_all(reference: str, texts: Sequence[str]) -> list[float]:
+def _weighted_to_all(reference: str, texts: Sequence[str], corpus: Sequence[str] = ()) -> list[float]:
     counts = [Counter(tokenize(text)) for text in texts]
-    weigh = _idf(counts)
+    weigh = _idf([Counter(tokenize(text)) for text in corpus] or counts)
     one = weigh(Counter(tokenize(reference)))
     return [_cosine(one, weigh(count)) for count in counts]
 

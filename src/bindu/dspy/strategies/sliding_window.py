@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from bindu.dspy.models import Interaction
-from bindu.dspy.strategies.base import BaseExtractionStrategy, parse_turns, questions
+from bindu.dspy.strategies.base import Cut, CutStrategy, parse_turns, questions
 
 __all__ = ["SlidingWindowStrategy"]
 
 
 @dataclass
-class SlidingWindowStrategy(BaseExtractionStrategy):
+class SlidingWindowStrategy(CutStrategy):
     """``window_size`` turns, every ``stride`` turns from ``start_offset`` on; each window is one example.
 
     All three are clamped to what can be, and the window and its start to the length of the conversation, so a
@@ -30,17 +31,6 @@ class SlidingWindowStrategy(BaseExtractionStrategy):
         self.stride = max(1, self.stride)
         self.start_offset = max(0, self.start_offset)
 
-    def extract(
-        self,
-        task_id: UUID,
-        messages: list[dict[str, Any]],
-        feedback_score: float | None = None,
-        feedback_type: str | None = None,
-    ) -> Interaction | None:
-        """Return the last window."""
-        windows = self.extract_all(task_id, messages, feedback_score, feedback_type)
-        return windows[-1] if windows else None
-
     def extract_all(
         self,
         task_id: UUID,
@@ -48,20 +38,16 @@ class SlidingWindowStrategy(BaseExtractionStrategy):
         feedback_score: float | None = None,
         feedback_type: str | None = None,
     ) -> list[Interaction]:
+        return [cut.interaction(task_id, feedback_score, feedback_type) for cut in self.cuts(messages)]
+
+    def cuts(self, messages: Sequence[Mapping[str, Any]]) -> list[Cut]:
         turns = parse_turns(messages)
         if not turns:
             return []
         size = min(self.window_size, len(turns))
         last = len(turns) - size
-        windows = [turns[at : at + size] for at in range(min(self.start_offset, last), last + 1, self.stride)]
+        starts = range(min(self.start_offset, last), last + 1, self.stride)
         return [
-            Interaction(
-                id=task_id,
-                user_input=questions(window),
-                agent_output=window[-1].assistant,
-                feedback_score=feedback_score,
-                feedback_type=feedback_type,
-                window=number,
-            )
-            for number, window in enumerate(windows)
+            Cut(questions(turns[at : at + size]), turns[at + size - 1].assistant, window=number, turn=at + size - 1)
+            for number, at in enumerate(starts)
         ]

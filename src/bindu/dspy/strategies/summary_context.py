@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from bindu.dspy.models import Turn
-from bindu.dspy.strategies.base import TurnStrategy, dialogue
+from bindu.dspy.strategies.base import Cut, TurnStrategy, dialogue
 
 __all__ = ["SummaryContextStrategy", "SummaryFormat", "clip", "first_sentence", "summarize"]
 
@@ -44,15 +44,15 @@ class SummaryContextStrategy(TurnStrategy):
         self.recent_turns = max(1, self.recent_turns)
         self.max_summary_length = max(1, self.max_summary_length)
 
-    def cut(self, turns: Sequence[Turn]) -> tuple[str, str]:
+    def cut(self, turns: Sequence[Turn]) -> Cut:
         old, recent = turns[: -self.recent_turns], turns[-self.recent_turns :]
         *before, last = recent
         lines = f"{dialogue(before)}\n\nUser: {last.user}" if before else f"User: {last.user}"
         summary = self._summary(old[-self.summary_turns :]) if old else ""
         if summary:
             text = f"[Previous conversation summary]\n{summary}\n\n[Recent conversation]\n{lines}"
-            return text, last.assistant
-        return lines if before else last.user, last.assistant
+            return Cut(text, last.assistant)
+        return Cut(lines if before else last.user, last.assistant)
 
     def _summary(self, turns: Sequence[Turn]) -> str:
         text = self.summarizer(turns) if self.summarizer else summarize(turns, self.summary_format)

@@ -127,3 +127,9 @@ FROM bindu_dspy.training_runs
 WHERE agent_id = :agent_id
 ORDER BY started_at DESC, id DESC
 LIMIT :limit
+
+-- name: spent_conversations
+SELECT DISTINCT accept.name
+FROM bindu_dspy.training_runs AS run
+CROSS JOIN LATERAL jsonb_array_elements_text(run.details -> 'accept') AS accept (name)
+WHERE run.agent_id = :agent_id

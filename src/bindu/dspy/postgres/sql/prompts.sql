@@ -11,8 +11,8 @@ JOIN bindu_dspy.prompt_versions AS p ON p.agent_id = s.agent_id AND p.id IN (s.a
 LEFT JOIN bindu_dspy.experiments AS e ON e.agent_id = s.agent_id AND e.id = s.experiment_id
 WHERE s.agent_id = :agent_id
 
--- name: serving_version
-SELECT version FROM bindu_dspy.serving WHERE agent_id = :agent_id
+-- name: serving_versions
+SELECT agent_id, version FROM bindu_dspy.serving WHERE agent_id = ANY (:agent_ids::text[])
 
 -- name: lock_serving
 SELECT s.version, s.active_id, s.candidate_id, s.candidate_share, s.experiment_id, p.prompt_text AS active_text

@@ -112,7 +112,7 @@ WHERE t.agent_id = :agent_id
     AND t.id < :before::uuid
     AND t.state = 'completed'
     AND (NOT :require_feedback::boolean OR v.score IS NOT NULL)
-    AND (v.score IS NULL OR v.score >= :min_score::double precision OR v.score < 0.5)
+    AND (v.score IS NULL OR v.score >= :min_score::double precision OR v.score < :failed_below::double precision)
 ORDER BY t.id DESC
 LIMIT :limit
 
@@ -146,5 +146,7 @@ SELECT
     count(*) AS tasks,
     count(*) FILTER (WHERE NOT completed) AS not_completed,
     count(*) FILTER (WHERE completed AND score IS NULL AND :require_feedback::boolean) AS without_feedback,
-    count(*) FILTER (WHERE completed AND score >= 0.5 AND score < :min_score::double precision) AS below_threshold
+    count(*) FILTER (
+        WHERE completed AND score >= :failed_below::double precision AND score < :min_score::double precision
+    ) AS below_threshold
 FROM scored
