@@ -65,9 +65,7 @@ def accept_candidate(
         raise ValueError(f"The gate needs at least {_FEWEST} conversations, not {len(pairs)}.")
     figures = np.array([(one.active, one.candidate, one.active_length, one.candidate_length) for one in pairs], float)
     if not np.isfinite([*figures.flat, margin, max_growth]).all():
-        raise ValueError(
-            "The gate was given a score, a length or a bar that is no finite number. Nothing is proven."
-        )
+        raise ValueError("The gate was given a score, a length or a bar that is no finite number. Nothing is proven.")
     active, candidate = figures[:, 0], figures[:, 1]
     gains = candidate - active
     lower, upper = _interval(gains)

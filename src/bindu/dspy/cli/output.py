@@ -40,6 +40,7 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (SettingsError, CONFIGURATION),
     (errors.StaleRolloutError, REFUSED),
     (errors.ImportRefusedError, USAGE),
+    (errors.InvalidArgumentError, USAGE),
     (errors.InvalidFeedbackError, USAGE),
     (errors.InvalidHistoryError, USAGE),
     (errors.InvalidPromptError, USAGE),

@@ -17,7 +17,7 @@ from bindu.dspy.simulation.measure import measure
 from bindu.dspy.simulation.model import Said
 from bindu.dspy.simulation.questions import follow_up, question
 from bindu.dspy.simulation.users import SimulatedUsers, true_quality
-from bindu.settings import app_settings
+from bindu.settings import agent_or_default
 
 __all__ = ["BAD_PROMPT", "IDEAL_PROMPT", "START_PROMPT", "Desk", "Visits"]
 
@@ -79,7 +79,7 @@ class Desk:
 
     def __init__(self, *, seed: int = 0, agent_id: str | None = None) -> None:
         self.seed = seed
-        self.agent_id = agent_id or app_settings.dspy.agent_id
+        self.agent_id = agent_or_default(agent_id)
         self.engine = SimulatedEngine(seed)
         self.visits = Visits()
         self._users = SimulatedUsers(seed)
