@@ -46,7 +46,7 @@ class CanarySettings(_Section):
     """The rollout rule. ``means`` is the specification's: 20 interactions, plain means, steps of 10 %."""
 
     rule: Literal["means"] = "means"
-    initial_share: float = Field(default=0.10, gt=0, lt=1)
+    initial_share: float = Field(default=0.10, ge=1e-9, le=1 - 1e-9)  # shares have nine decimals
 
 
 class TrainingSettings(_Section):

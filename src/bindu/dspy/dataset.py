@@ -9,11 +9,13 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from bindu.dspy.arguments import check_limit, shown
+from bindu.dspy.errors import InvalidArgumentError
 from bindu.dspy.extractor import InteractionExtractor
 from bindu.dspy.feedback import normalize_feedback
 from bindu.dspy.models import FAILED_BELOW, Dataset, Funnel, Interaction, RawTask, TaskQuery
 from bindu.dspy.storage import get_storage
-from bindu.dspy.strategies import BaseExtractionStrategy, LastTurnStrategy
+from bindu.dspy.strategies import BaseExtractionStrategy, LastTurnStrategy, parse_strategy
 from bindu.settings import agent_or_default, app_settings
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ _ROUNDING = 1e-9  # the database's mean of seven votes of .8 is a little less; o
 
 async def build_golden_dataset(
     limit: int | None = None,
-    strategy: BaseExtractionStrategy | None = None,
+    strategy: BaseExtractionStrategy | str | None = None,
     require_feedback: bool = True,
     min_feedback_threshold: float = 0.0,
     *,
@@ -50,7 +52,7 @@ async def build_golden_dataset(
 
 async def build_dataset(
     limit: int | None = None,
-    strategy: BaseExtractionStrategy | None = None,
+    strategy: BaseExtractionStrategy | str | None = None,
     require_feedback: bool = True,
     min_feedback_threshold: float = 0.0,
     *,
@@ -61,9 +63,10 @@ async def build_dataset(
     Golden examples score at or above the threshold (those without feedback are golden unless it is required);
     failures score below .5 whatever the threshold, so an example can be both. ``limit`` counts tasks, the newest
     that pass; None means ``app_settings.dspy.max_interactions_query_limit``. The strategy is LastTurnStrategy by
-    default. Raises ValueError for a limit or threshold that cannot be, and what ``get_storage`` raises.
+    default and may be a specification such as ``last_n:3``. Raises InvalidArgumentError for a limit or threshold that
+    cannot be, UnknownStrategyError, and what ``get_storage`` raises.
     """
-    strategy = strategy or LastTurnStrategy()
+    strategy = parse_strategy(strategy) if isinstance(strategy, str) else strategy or LastTurnStrategy()
     query = _query(limit, agent_id, require_feedback, min_feedback_threshold, with_earlier=strategy.multi_turn)
     storage, funnel = await get_storage(), Funnel()
     for reason, count in (await storage.count_tasks(query)).items():
@@ -214,10 +217,10 @@ def convert_to_dspy_examples(interactions: Iterable[Interaction]) -> list[dspy.E
 def _query(
     limit: int | None, agent_id: str | None, require_feedback: bool, threshold: float, *, with_earlier: bool
 ) -> TaskQuery:
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit is {limit}; ask for at least 1 task, or None for the setting.")
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"min_feedback_threshold is {threshold}; scores lie between 0 and 1.")
+    if limit is not None:
+        check_limit(limit, least=1)
+    if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise InvalidArgumentError(f"min_feedback_threshold is {shown(threshold)}; scores lie between 0 and 1.")
     return TaskQuery(
         agent_id=agent_or_default(agent_id),
         limit=app_settings.dspy.max_interactions_query_limit if limit is None else limit,

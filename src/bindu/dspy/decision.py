@@ -179,7 +179,9 @@ def _means(inputs: JsonObject) -> Move:
 
 
 def _toward(before: float, after: float, reason: str, evidence: JsonObject) -> Move:
-    """Name the move from one share to another; reaching 0 or 1 ends the experiment."""
+    """Name the move from one share to another; reaching 0 or 1 ends the experiment, staying there does not move."""
+    if after == before and 0 < after < 1:  # whatever its decimals: rounding would make it a move
+        return Move(verdict="hold", share_after=before, reason=reason, evidence=evidence)
     after = min(1.0, max(0.0, round(after, DIGITS)))
     verdict: Verdict = "step_up" if after > before else "step_down"
     outcome: ExperimentOutcome | None = None

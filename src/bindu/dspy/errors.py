@@ -8,7 +8,7 @@ BinduError
 ├── UnknownPromptError          ValueError       no prompt of that number
 ├── UnknownTaskError            LookupError      feedback for a task nobody recorded
 ├── InvalidPromptError          ValueError       a text or a share that cannot be served
-├── InvalidArgumentError        ValueError       a time without a zone, a limit below zero
+├── InvalidArgumentError        ValueError       a time without a zone, an id that cannot be stored
 ├── InvalidFeedbackError        ValueError       a vote of no known shape or out of range
 ├── InvalidHistoryError         ValueError       a conversation that is not a list of messages
 ├── UnknownStrategyError        ValueError       no extraction strategy of that name
@@ -115,7 +115,7 @@ class InvalidPromptError(BinduError, ValueError):
 
 
 class InvalidArgumentError(BinduError, ValueError):
-    """A time, a number or a limit that cannot be."""
+    """A time, an id, a number or a limit that cannot be."""
 
 
 class InvalidFeedbackError(BinduError, ValueError):

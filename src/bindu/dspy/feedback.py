@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from math import fsum
 from typing import Any, Literal
 
+from bindu.dspy.arguments import shown
 from bindu.dspy.errors import InvalidFeedbackError
 from bindu.dspy.models import DIGITS, FeedbackKind, Vote
 
@@ -39,7 +40,7 @@ def parse_feedback(data: Mapping[str, Any]) -> tuple[FeedbackKind, float]:
     are ignored. Raises InvalidFeedbackError for every other shape.
     """
     if not isinstance(data, Mapping):
-        raise InvalidFeedbackError(f"Feedback is an object, not {_shown(data)}. {_ACCEPTED}")
+        raise InvalidFeedbackError(f"Feedback is an object, not {shown(data)}. {_ACCEPTED}")
     if (rating := data.get("rating")) is not None:
         return "rating", _rating(rating) / BEST_RATING
     if (thumb := data.get("thumbs_up")) is not None:
@@ -80,7 +81,7 @@ def _rating(value: object) -> float:
         except ValueError:
             number = None
     if isinstance(number, bool) or not isinstance(number, int | float) or not 1 <= number <= BEST_RATING:
-        raise InvalidFeedbackError(f"A rating of {_shown(value)} is not a number from 1 to 5. {_ACCEPTED}")
+        raise InvalidFeedbackError(f"A rating of {shown(value)} is not a number from 1 to 5. {_ACCEPTED}")
     return number
 
 
@@ -89,10 +90,4 @@ def _thumb(value: object) -> float:
         return float(value)
     if isinstance(value, str) and value.strip().lower() in _THUMBS:
         return _THUMBS[value.strip().lower()]
-    raise InvalidFeedbackError(f"thumbs_up of {_shown(value)} is neither true nor false. {_ACCEPTED}")
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, int) and value.bit_length() > 64:  # noqa: PLR2004 - str() of a huge int can raise
-        return "a huge number"
-    return f"{value!r:.40}"
+    raise InvalidFeedbackError(f"thumbs_up of {shown(value)} is neither true nor false. {_ACCEPTED}")

@@ -13,14 +13,14 @@ from uuid import UUID
 
 import msgspec
 
+from bindu.dspy.arguments import checked_id
 from bindu.dspy.collector import new_id
 from bindu.dspy.errors import ImportRefusedError
 from bindu.dspy.extractor import clean_messages
 from bindu.dspy.feedback import anonymous_rater, parse_feedback
 from bindu.dspy.models import Feedback, FeedbackKind, JsonObject, Task
-from bindu.dspy.storage import Storage, get_storage, serving_or_raise
+from bindu.dspy.storage import Storage, agent_named, get_storage, serving_or_raise
 from bindu.dspy.strategies import parse_turns
-from bindu.settings import agent_or_default
 
 __all__ = ["ImportReport", "import_jsonl"]
 
@@ -75,7 +75,7 @@ async def import_jsonl(
     read, with the lines before it stored and none after it; NoActivePromptError; UnknownPromptError.
     """
     storage = await get_storage()
-    agent_id = agent_or_default(agent_id)
+    agent_id = agent_named(agent_id)
     tally = _Tally()
     batches = _batches(_rows(lines, tally), batch_size)
     if dry_run:
@@ -239,20 +239,20 @@ class _BadRowError(ValueError):
 
 def _row(text: str, tally: _Tally) -> _Row:
     line = msgspec.convert(json.loads(text), _Line)  # unlike msgspec's, this decoder reads lone surrogates
-    external_id = _name(line.message_id) or _name(line.id)
+    external_id = _name(line.message_id, "message_id") or _name(line.id, "id")
     if external_id is None:
         raise _BadRowError("it has neither message_id nor id")
     return _Row(
         external_id=external_id,
-        conversation_id=_name(line.conversation_id),
+        conversation_id=_name(line.conversation_id, "conversation_id"),
         messages=line.messages,
         created_at=_moment(line.created_at),
         votes=_votes(external_id, line.feedback, tally),
     )
 
 
-def _name(value: object) -> str | None:
-    return None if value is None else str(value).strip() or None
+def _name(value: object, field: str) -> str | None:
+    return None if value is None else checked_id(value, field).strip() or None
 
 
 def _moment(value: datetime | float | None) -> datetime | None:
@@ -295,7 +295,7 @@ def _vote(data: Mapping[str, Any], anonymous: str, tally: _Tally) -> _Vote | Non
             tally.skipped["comments_without_a_vote"] += 1
         return None
     kind, score = parse_feedback(data)
-    return _Vote(rater_id=_name(data.get("rater_id")) or anonymous, kind=kind, score=score, data=dict(data))
+    return _Vote(rater_id=_name(data.get("rater_id"), "rater_id") or anonymous, kind=kind, score=score, data=dict(data))
 
 
 def _counted(external_id: str, counts: Mapping[str, Any], thumb: Literal["up", "down"]) -> Iterator[_Vote]:

@@ -8,20 +8,21 @@ the database is away the last good snapshot stays.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from random import random
 from time import monotonic
 from types import TracebackType
 from typing import Any
+from uuid import UUID
 
+from bindu.dspy.arguments import optional_id
 from bindu.dspy.errors import BinduError, StorageUnavailableError
 from bindu.dspy.models import Arm, Prompt, PromptMetrics, Serving
 from bindu.dspy.prompts import prompt_view
 from bindu.dspy.routing import select
-from bindu.dspy.storage import get_storage
-from bindu.settings import agent_or_default
+from bindu.dspy.storage import agent_named, get_storage
 from bindu.utils.logging import get_logger
 
 __all__ = ["Snapshot", "refresh_prompts", "select_prompt_with_canary", "stop_prompt_refresh"]
@@ -48,7 +49,7 @@ class Snapshot:
 
 
 async def select_prompt_with_canary(
-    *, unit_id: str | None = None, agent_id: str | None = None, default: str | None = None
+    *, unit_id: UUID | str | int | None = None, agent_id: str | None = None, default: str | None = None
 ) -> dict[str, Any] | None:
     """Choose the prompt that answers this request.
 
@@ -59,9 +60,10 @@ async def select_prompt_with_canary(
     A prompt that was not counted yet has no interactions and no score.
 
     Only an agent's first call in an event loop waits for the database, and not for its counts. Raises
-    StorageNotConfiguredError, and StorageUnavailableError when nothing was ever loaded and there is no default.
+    StorageNotConfiguredError, InvalidArgumentError for an id that cannot be, and StorageUnavailableError when
+    nothing was ever loaded and there is no default.
     """
-    agent, unit = agent_or_default(agent_id), unit_id or None
+    agent, unit = agent_named(agent_id), optional_id(unit_id, "unit_id")
     refresher = _refresher()
     watched = refresher.watched.get(agent) or await refresher.watch(agent)
     watched.asked_at = monotonic()
@@ -76,7 +78,7 @@ async def refresh_prompts(agent_id: str | None = None) -> None:
 
     An agent that was never asked for is left alone: its first request loads it. Raises StorageUnavailableError.
     """
-    watched = _refresher().watched.get(agent_or_default(agent_id))
+    watched = _refresher().watched.get(agent_named(agent_id))
     if watched is not None:
         await watched.load()
         await watched.count()
@@ -93,8 +95,9 @@ async def stop_prompt_refresh() -> None:
 class _Trouble:
     """Runs what may fail now and must be tried again later; a lasting trouble is logged when it begins and ends."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, is_loaded: Callable[[], bool]) -> None:
         self._what = what
+        self._is_loaded = is_loaded
         self._kind: type[Exception] | None = None
 
     def __enter__(self) -> None:
@@ -110,7 +113,8 @@ class _Trouble:
         elif isinstance(error, Exception):
             if type(error) is not self._kind:
                 unexpected = None if isinstance(error, BinduError) else error
-                logger.warning("%s failed, the last good snapshot stays: %s", self._what, error, exc_info=unexpected)
+                served = "the last good snapshot stays" if self._is_loaded() else "nothing was loaded yet"
+                logger.warning("%s failed, %s: %s", self._what, served, error, exc_info=unexpected)
             self._kind = type(error)
         return isinstance(error, Exception)
 
@@ -179,8 +183,8 @@ class _Refresher:
         self._polling: asyncio.Task[None] | None = None
         self._counting: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
-        self._poll_trouble = _Trouble("Refreshing the prompts")
-        self._count_trouble = _Trouble("Counting what users thought")
+        self._poll_trouble = _Trouble("Refreshing the prompts", self._is_loaded)
+        self._count_trouble = _Trouble("Counting what users thought", self._is_loaded)
         self._stopped = False
 
     async def watch(self, agent_id: str) -> _Watched:
@@ -213,6 +217,9 @@ class _Refresher:
         del self._starting[agent_id]
         if not task.cancelled():
             task.exception()  # its callers have it; if they all left, nobody misses it
+
+    def _is_loaded(self) -> bool:
+        return any(watched.snapshot is not None for watched in self.watched.values())
 
     def _schedule(self) -> None:
         if self.watched and not self._stopped:

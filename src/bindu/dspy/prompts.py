@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from math import isfinite
 from typing import Any, NoReturn, get_args
 
+from bindu.dspy.arguments import checked_share, shown
 from bindu.dspy.clock import checked_time
 from bindu.dspy.decision import move_to
 from bindu.dspy.errors import ExperimentActiveError, InvalidPromptError, UnknownPromptError
 from bindu.dspy.models import DIGITS, JsonObject, Prompt, PromptMetrics, PromptStatus, Serving, Trial
 from bindu.dspy.promptcheck import normalize_prompt
-from bindu.dspy.storage import Storage, get_storage, serving_or_raise
-from bindu.settings import agent_or_default, app_settings
+from bindu.dspy.storage import Storage, agent_named, get_storage, serving_or_raise
+from bindu.settings import app_settings
 
 __all__ = [
     "bootstrap_prompt",
@@ -53,14 +53,14 @@ def trial_policy() -> JsonObject:
 
 async def get_active_prompt(*, agent_id: str | None = None) -> dict[str, Any] | None:
     """The prompt that most requests get, or None before bootstrap."""
-    storage, agent = await get_storage(), agent_or_default(agent_id)
+    storage, agent = await get_storage(), agent_named(agent_id)
     serving = await storage.serving(agent)
     return None if serving is None else await _viewed(storage, serving.active)
 
 
 async def get_candidate_prompt(*, agent_id: str | None = None) -> dict[str, Any] | None:
     """The prompt on trial, or None."""
-    storage, agent = await get_storage(), agent_or_default(agent_id)
+    storage, agent = await get_storage(), agent_named(agent_id)
     serving = await storage.serving(agent)
     return None if serving is None or serving.candidate is None else await _viewed(storage, serving.candidate)
 
@@ -70,9 +70,9 @@ async def bootstrap_prompt(text: str, *, agent_id: str | None = None, now: datet
 
     Safe to call at every start and from every replica. Raises InvalidPromptError for an empty text.
     """
-    normal, at = normalize_prompt(text), checked_time(now)
+    normal, at = _normal(text), checked_time(now)
     storage = await get_storage()
-    return await _viewed(storage, await storage.bootstrap(agent_or_default(agent_id), normal, now=at))
+    return await _viewed(storage, await storage.bootstrap(agent_named(agent_id), normal, now=at))
 
 
 async def insert_prompt(
@@ -84,8 +84,8 @@ async def insert_prompt(
     for an agent without prompts, ``deprecated`` and ``rolled_back`` take no traffic. Raises InvalidPromptError,
     NoActivePromptError, ExperimentActiveError.
     """
-    normal, kind, share, at = normalize_prompt(text), _status(status), _share(traffic), checked_time(now)
-    storage, agent = await get_storage(), agent_or_default(agent_id)
+    normal, kind, share, at = _normal(text), _status(status), checked_share(traffic), checked_time(now)
+    storage, agent = await get_storage(), agent_named(agent_id)
     match kind:
         case "active":
             return await _insert_active(storage, agent, normal, share, at)
@@ -105,8 +105,8 @@ async def update_prompt_traffic(
     A candidate at 0 is rolled back, at 1 promoted. A third prompt above 0, or a lone active prompt below 1, is a
     ValueError. Raises StaleRolloutError when somebody moved traffic at the same time.
     """
-    share, at = _share(traffic), checked_time(now)
-    storage, agent = await get_storage(), agent_or_default(agent_id)
+    share, at = checked_share(traffic), checked_time(now)
+    storage, agent = await get_storage(), agent_named(agent_id)
     serving = await serving_or_raise(agent)
     if serving.candidate is not None and prompt_id in (serving.active.id, serving.candidate.id):
         wanted = share if prompt_id == serving.candidate.id else 1 - share
@@ -132,7 +132,7 @@ async def update_prompt_status(
     StaleRolloutError when somebody moved traffic at the same time.
     """
     wanted, at = _status(status), checked_time(now)
-    storage, agent = await get_storage(), agent_or_default(agent_id)
+    storage, agent = await get_storage(), agent_named(agent_id)
     serving = await serving_or_raise(agent)
     prompt = await _known(storage, agent, prompt_id)
     if prompt.status == wanted:
@@ -156,7 +156,7 @@ async def zero_out_all_except(
     Raises ValueError when none of them is live, and StaleRolloutError.
     """
     at = checked_time(now)
-    storage, agent = await get_storage(), agent_or_default(agent_id)
+    storage, agent = await get_storage(), agent_named(agent_id)
     serving = await serving_or_raise(agent)
     kept = set(prompt_ids)
     for prompt_id in sorted(kept):
@@ -176,13 +176,13 @@ def _status(status: str) -> PromptStatus:
     for known in STATUSES:
         if status == known:
             return known
-    raise InvalidPromptError(f"'{status}' is not a status of a prompt; use one of {', '.join(STATUSES)}.")
+    raise InvalidPromptError(f"{shown(status)} is not a status of a prompt; use one of {', '.join(STATUSES)}.")
 
 
-def _share(traffic: float) -> float:
-    if isinstance(traffic, bool) or not isfinite(traffic) or not 0 <= traffic <= 1:
-        raise InvalidPromptError(f"Traffic is a share between 0 and 1, not {traffic}.")
-    return float(traffic)
+def _normal(text: str) -> str:
+    if not isinstance(text, str):
+        raise InvalidPromptError(f"A prompt is a text, not {type(text).__name__}.")
+    return normalize_prompt(text)
 
 
 def _refuse_status(prompt_id: int, before: PromptStatus, wanted: PromptStatus) -> NoReturn:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from bindu.dspy.arguments import checked_id
 from bindu.dspy.errors import NoActivePromptError, StorageNotConfiguredError
 from bindu.dspy.models import (
     Decision,
@@ -26,9 +27,9 @@ from bindu.dspy.models import (
     TrainingRun,
     Trial,
 )
-from bindu.settings import app_settings
+from bindu.settings import agent_or_default, app_settings
 
-__all__ = ["Storage", "close_storage", "get_storage", "serving_or_raise", "use_storage"]
+__all__ = ["Storage", "agent_named", "close_storage", "get_storage", "serving_or_raise", "use_storage"]
 
 
 class Storage(Protocol):
@@ -70,8 +71,13 @@ class Storage(Protocol):
         Raises UnknownPromptError, and InvalidPromptError when the prompt is live.
         """
 
-    async def prompt_metrics(self, agent_id: str, prompt_ids: Sequence[int]) -> dict[int, PromptMetrics]:
-        """One entry per prompt asked for; a prompt without tasks counts zero."""
+    async def prompt_metrics(
+        self, agent_id: str, prompt_ids: Sequence[int], *, now: datetime | None = None
+    ) -> dict[int, PromptMetrics]:
+        """One entry per prompt asked for; a prompt without tasks counts zero.
+
+        All votes count; ``last_feedback_at`` is that of the latest one that is not after ``now``.
+        """
 
     # experiments
 
@@ -179,6 +185,11 @@ async def _open() -> Storage:
     from bindu.dspy.postgres.storage import PostgresStorage  # noqa: PLC0415 - the driver loads on first use
 
     return await PostgresStorage.connect(url.get_secret_value(), app_settings.storage)
+
+
+def agent_named(agent_id: object) -> str:
+    """The agent that a caller named, else DSPY__AGENT_ID. Raises InvalidArgumentError for what cannot be an id."""
+    return agent_or_default(None if agent_id is None else checked_id(agent_id, "agent_id"))
 
 
 async def serving_or_raise(agent_id: str) -> Serving:

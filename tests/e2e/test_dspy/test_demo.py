@@ -62,3 +62,7 @@ def test_another_seed_is_another_world_with_other_numbers(worlds: list[dict[str,
     ]
     assert len(differing) >= 3
     assert first["real_logs"] == second["real_logs"]
+
+
+def test_the_same_seed_tells_the_same_story(worlds: list[dict[str, Any]], tmp_path: Path) -> None:
+    assert demo(0, tmp_path) | {"seconds": 0} == worlds[0] | {"seconds": 0}

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -15,7 +15,7 @@ from bindu.dspy.canary.controller import promote_step, rollback_step, run_canary
 from bindu.dspy.cli import canary as canary_command
 from bindu.dspy.collector import record_feedback, record_task
 from bindu.dspy.decision import replay
-from bindu.dspy.errors import StaleRolloutError, UnknownRuleError
+from bindu.dspy.errors import InvalidArgumentError, InvalidPromptError, StaleRolloutError, UnknownRuleError
 from bindu.dspy.models import Decision, Rollout
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.prompts import bootstrap_prompt, get_active_prompt, get_candidate_prompt, insert_prompt
@@ -97,6 +97,38 @@ async def test_too_little_data_holds_and_is_logged(
     assert words in decision.reason
     assert await shares() == (0.9, 0.1)
     assert [row.verdict for row in await storage.decisions("default")] == ["hold", "open"]
+
+
+@pytest.mark.usefixtures("storage")
+async def test_a_vote_from_the_future_does_not_make_every_run_a_step() -> None:
+    candidate = await on_trial()
+    task_id = await record_task(TALK, prompt_id=candidate)
+    await record_feedback(task_id, {"rating": 5}, now=datetime.now(UTC) + timedelta(days=3))
+    assert [await verdict() for _ in range(4)] == ["step_up", "hold", "hold", "hold"]
+
+
+@pytest.mark.parametrize("share", [1 / 3, 1e-9, 1 - 1e-9, 0.1 + 1e-10, 2 / 3])
+async def test_whatever_a_share_s_decimals_nothing_moves_without_data(storage: PostgresStorage, share: float) -> None:
+    await on_trial((), (), share)
+    assert await verdict() == "hold"
+    [held, opened] = await storage.decisions("default")
+    assert held.share_before == held.share_after == opened.share_after == round(share, 9)
+
+
+@pytest.mark.parametrize("share", [1e-10, 1 - 1e-10])
+async def test_a_share_that_is_none_or_all_is_no_candidate_s(storage: PostgresStorage, share: float) -> None:
+    await bootstrap_prompt("You help.")
+    with pytest.raises(InvalidPromptError, match="above 0%, below 100%"):
+        await insert_prompt("You help well.", "candidate", share)
+    assert len(await storage.prompts("default")) == 1
+
+
+@pytest.mark.parametrize("step", [promote_step, rollback_step])
+async def test_a_step_says_what_it_takes(storage: PostgresStorage, step: Any) -> None:
+    await on_trial((), ())
+    with pytest.raises(InvalidArgumentError, match=r"get_active_prompt\(\) and get_candidate_prompt"):
+        await step({}, {})
+    assert len(await storage.decisions("default")) == 1
 
 
 @pytest.mark.usefixtures("storage")

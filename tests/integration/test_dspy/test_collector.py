@@ -9,6 +9,7 @@ import pytest
 
 from bindu.dspy.collector import new_id, record_feedback, record_task
 from bindu.dspy.errors import (
+    InvalidArgumentError,
     InvalidFeedbackError,
     InvalidHistoryError,
     InvalidPromptError,
@@ -189,6 +190,78 @@ async def test_the_same_click_sent_eight_times_is_one_vote(storage: PostgresStor
     assert len(set(ids)) == 1
     [task] = await stored(storage)
     assert len(task.votes) == 1
+
+
+@pytest.mark.parametrize("given", [5, 0, UUID(int=5)])
+async def test_ids_may_be_numbers_or_uuids(storage: PostgresStorage, given: int | UUID) -> None:
+    await bootstrap_prompt("You help.")
+    task_id = await record_task(TALK, task_id=given, unit_id=given, context_id=given)
+    assert await record_task(TALK, task_id=str(given)) == task_id
+    votes = [await record_feedback(given, {"rating": 4}, rater_id=given, idempotency_key=given) for _ in range(2)]
+    assert votes[0] == votes[1]
+    [task] = await stored(storage)
+    assert (task.unit_id, task.context_id, task.votes[0].rater_id) == (str(given),) * 3
+
+
+@pytest.mark.parametrize(
+    "odd", [5.5, True, b"five", ["five"], pytest.param(10**5000, id="huge"), "a\x00b", "half \ud800"]
+)
+async def test_other_ids_are_refused_in_a_sentence_and_nothing_is_stored(storage: PostgresStorage, odd: Any) -> None:
+    await bootstrap_prompt("You help.")
+    for name in ("task_id", "unit_id", "context_id", "agent_id"):
+        with pytest.raises(InvalidArgumentError, match=f"^{name} "):
+            await record_task(TALK, **{name: odd})
+    assert await stored(storage) == []
+    task_id = await record_task(TALK)
+    for name in ("rater_id", "idempotency_key", "agent_id"):
+        with pytest.raises(InvalidArgumentError, match=f"^{name} "):
+            await record_feedback(task_id, {"rating": 4}, **{name: odd})
+    with pytest.raises(InvalidArgumentError, match=r"^task_id "):
+        await record_feedback(odd, {"rating": 4})
+    [task] = await stored(storage)
+    assert task.votes == ()
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [{"experiment_id": 2**31}, {"experiment_id": "one"}, {"epoch": -1}, {"id": "first"}, {"id": []}, "You help."],
+)
+async def test_a_prompt_that_was_never_selected_is_refused(storage: PostgresStorage, prompt: Any) -> None:
+    await bootstrap_prompt("You help.")
+    given = {"id": 1, "prompt_text": "You help."} | prompt if isinstance(prompt, dict) else prompt
+    with pytest.raises(InvalidPromptError):
+        await record_task(TALK, prompt=given)
+    assert await stored(storage) == []
+
+
+@pytest.mark.parametrize("extra", [{10**5000: 1}, {"note": 10**5000}, {"note": object()}])
+async def test_feedback_that_json_cannot_hold_is_refused(storage: PostgresStorage, extra: Any) -> None:
+    await bootstrap_prompt("You help.")
+    task_id = await record_task(TALK)
+    with pytest.raises(InvalidFeedbackError, match="JSON cannot"):
+        await record_feedback(task_id, {"rating": 4} | extra)
+    with pytest.raises(InvalidHistoryError, match="JSON cannot"):
+        await record_task([TALK[0] | extra, TALK[1]])
+    with pytest.raises(InvalidHistoryError, match="JSON cannot"):
+        await record_task(TALK, usage=extra)
+    [task] = await stored(storage)
+    assert task.votes == ()
+
+
+@pytest.mark.usefixtures("storage")
+async def test_a_time_before_1970_is_refused() -> None:
+    await bootstrap_prompt("You help.")
+    with pytest.raises(InvalidArgumentError, match="outside the years"):
+        await record_task(TALK, now=datetime(1969, 12, 31, tzinfo=UTC))
+
+
+async def test_a_vote_that_comes_in_late_does_not_replace_a_newer_one(storage: PostgresStorage) -> None:
+    await bootstrap_prompt("You help.")
+    task_id = await record_task(TALK, now=MAY)
+    await record_feedback(task_id, {"rating": 5}, rater_id="ann", now=MAY + timedelta(hours=2))
+    await record_feedback(task_id, {"rating": 1}, rater_id="ann", now=MAY + timedelta(hours=1))
+    [task] = await stored(storage)
+    assert [vote.score for vote in task.votes] == [1.0]
 
 
 def test_ids_made_at_one_time_are_unique_and_sort_by_time() -> None:

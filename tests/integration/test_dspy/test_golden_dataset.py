@@ -10,6 +10,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from bindu.dspy.dataset import build_dataset, build_golden_dataset
+from bindu.dspy.errors import InvalidArgumentError, UnknownStrategyError
 from bindu.dspy.models import Feedback, FeedbackKind, Interaction, Task, TaskState
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.strategies import (
@@ -101,10 +102,20 @@ async def test_limits_count_the_newest_tasks(agent: PostgresStorage) -> None:
     dataset = await build_dataset(limit=2)
     assert inputs(dataset.golden) == ["ask 4", "ask 3"]
     assert dataset.funnel.drops == {"over_limit": 3}
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="from 1 up, not 0"):
         await build_dataset(limit=0)
     with pytest.raises(ValueError, match="between 0 and 1"):
         await build_dataset(min_feedback_threshold=60)
+
+
+@pytest.mark.usefixtures("agent")
+async def test_a_strategy_may_be_named_and_what_is_no_limit_is_refused() -> None:
+    assert await build_golden_dataset(strategy="last_turn") == []
+    with pytest.raises(UnknownStrategyError, match="Did you mean"):
+        await build_golden_dataset(strategy="last_tern")
+    for limit in ("5", float("nan"), 2.5):
+        with pytest.raises(InvalidArgumentError, match="from 1 up"):
+            await build_golden_dataset(limit=limit)  # type: ignore[arg-type]
 
 
 async def test_without_a_limit_the_setting_is_the_limit(

@@ -243,11 +243,25 @@ async def test_a_day_ahead_is_the_latest_time_that_is_taken(agent: PostgresStora
 
 
 async def test_odd_characters_do_not_stop_an_import(agent: PostgresStorage) -> None:
-    odd = r'{"message_id": "odd\u0000", "messages": [{"role": "user", "content": "a\u0000b\ud83d"}, '
+    odd = r'{"message_id": "odd", "messages": [{"role": "user", "content": "a\u0000b\ud83d"}, '
     odd += r'{"role": "assistant", "content": "r"}], "feedback": {"rating": 5, "comment": "\ud83d"}}'
     report = await import_jsonl([odd])
     assert (report.tasks_new, report.votes_new) == (1, 1)
     assert (await import_jsonl([odd])).tasks_known == 1
+
+
+@pytest.mark.parametrize("field", ["message_id", "id", "conversation_id", "rater_id"])
+@pytest.mark.parametrize("odd", ["\\u0000", "\\ud800"])
+async def test_an_id_that_would_become_another_one_s_is_refused_by_its_line(
+    agent: PostgresStorage, field: str, odd: str
+) -> None:
+    good = line("a")
+    given = {"messages": json.loads(good)["messages"], "id": "b", "feedback": {"rating": 5}}
+    (given["feedback"] if field == "rater_id" else given)[field] = "x-"
+    bad = json.dumps(given).replace('"x-"', f'"x{odd}"')
+    with pytest.raises(ImportRefusedError, match=rf"^Line 2 .*{field} .* NUL character or a lone surrogate"):
+        await import_jsonl([good, bad])
+    assert (await import_jsonl([good])).tasks_known == 1
 
 
 async def test_tasks_belong_to_the_active_prompt_or_to_the_one_named(storage: PostgresStorage) -> None:

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import asyncpg
 import pytest
 
 from bindu.dspy import prompt_selector
 from bindu.dspy.collector import record_feedback, record_task
-from bindu.dspy.errors import StorageNotConfiguredError, StorageUnavailableError
+from bindu.dspy.errors import InvalidArgumentError, StorageNotConfiguredError, StorageUnavailableError
 from bindu.dspy.models import Trial
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.prompt_selector import refresh_prompts, select_prompt_with_canary, stop_prompt_refresh
@@ -288,13 +289,40 @@ async def test_agents_that_nobody_asks_for_are_forgotten(
     assert (await eventually(1.0))["id"] == 1
 
 
-async def test_a_name_that_postgresql_cannot_take_does_not_stop_the_others(watched: Watched, quick: None) -> None:
+@pytest.mark.usefixtures("quick")
+async def test_a_name_that_postgresql_cannot_take_is_refused_and_does_not_stop_the_others(watched: Watched) -> None:
     await bootstrap_prompt("You help.")
     watched.away = True
-    for agent in ("a\x00b", "default"):
-        await select_prompt_with_canary(agent_id=agent, default="You are kind.")
+    await select_prompt_with_canary(default="You are kind.")
+    with pytest.raises(InvalidArgumentError, match="agent_id"):
+        await select_prompt_with_canary(agent_id="a\x00b", default="You are kind.")
     watched.away = False
     assert (await eventually(1.0))["id"] == 1
+
+
+@pytest.mark.usefixtures("quick")
+async def test_nobody_is_told_of_a_snapshot_that_never_was(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    watched.away = True
+    await select_prompt_with_canary(default="You are kind.")
+    while not caplog.records:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    [record] = caplog.records
+    assert "nothing was loaded yet" in record.message
+    assert "last good snapshot" not in record.message
+
+
+@pytest.mark.usefixtures("watched")
+async def test_a_unit_may_be_a_number_or_a_uuid_and_nothing_else() -> None:
+    await bootstrap_prompt("You help.")
+    unit = UUID(int=7)
+    assert [(await select_prompt_with_canary(unit_id=one) or {})["unit_id"] for one in (5, 0, unit, "")] == [
+        "5",
+        "0",
+        str(unit),
+        None,
+    ]
+    with pytest.raises(InvalidArgumentError, match="unit_id is a text"):
+        await select_prompt_with_canary(unit_id=5.5)  # type: ignore[arg-type]
 
 
 async def test_a_cancelled_first_call_does_not_take_the_others_with_it(watched: Watched) -> None:

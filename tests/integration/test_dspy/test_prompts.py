@@ -269,6 +269,39 @@ def test_any_sequence_of_verbs_keeps_the_invariants(postgres_url: str, data: st.
     asyncio.run(walk(postgres_url, steps))
 
 
+@pytest.mark.parametrize("traffic", [None, "0.1", 10**400, float("nan"), True])
+async def test_what_is_no_share_is_refused_in_a_sentence(storage: PostgresStorage, traffic: Any) -> None:
+    await bootstrap_prompt("You help.")
+    with pytest.raises(InvalidPromptError, match="a share between 0 and 1"):
+        await insert_prompt("You help well.", "candidate", traffic)
+    with pytest.raises(InvalidPromptError, match="a share between 0 and 1"):
+        await update_prompt_traffic(1, traffic)
+    assert len(await storage.prompts("default")) == 1
+
+
+@pytest.mark.parametrize("text", [None, 5, b"You help."])
+async def test_what_is_no_text_is_no_prompt(storage: PostgresStorage, text: Any) -> None:
+    with pytest.raises(InvalidPromptError, match="A prompt is a text"):
+        await bootstrap_prompt(text)
+    with pytest.raises(InvalidPromptError, match="A prompt is a text"):
+        await insert_prompt(text, "deprecated", 0)
+    assert await storage.prompts("default") == []
+
+
+@pytest.mark.usefixtures("storage")
+async def test_shares_are_stored_with_nine_decimals() -> None:
+    await bootstrap_prompt("You help.")
+    number = await insert_prompt("You help well.", "candidate", 1 / 3)
+    candidate = await get_candidate_prompt()
+    assert candidate is not None
+    assert candidate["traffic"] == 0.333333333
+    await update_prompt_traffic(number, 2 / 3)
+    await update_prompt_traffic(number, 2 / 3 + 1e-12)
+    candidate = await get_candidate_prompt()
+    assert candidate is not None
+    assert candidate["traffic"] == 0.666666667
+
+
 async def walk(url: str, steps: list[Any]) -> None:
     agent = uuid4().hex
     storage = await PostgresStorage.connect(url, StorageSettings(pool_size=1))

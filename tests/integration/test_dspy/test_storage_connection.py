@@ -137,6 +137,26 @@ async def test_the_pool_recovers_when_its_sessions_were_ended(storage: PostgresS
     assert await asyncio.gather(*(storage.serving_versions([AGENT]) for _ in range(20))) == [{AGENT: 2}] * 20
 
 
+async def test_a_database_that_went_away_is_no_traceback_of_the_driver(
+    storage: PostgresStorage, server_url: str, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await asyncio.gather(*(storage.serving_versions([AGENT]) for _ in range(5)))
+    database = urlsplit(postgres_url).path.removeprefix("/")
+    await execute(
+        server_url,
+        f"ALTER DATABASE {database} WITH ALLOW_CONNECTIONS false",
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'",
+    )
+    await asyncio.sleep(0.1)
+    for _ in range(5):
+        with pytest.raises(StorageUnavailableError):
+            await storage.serving(AGENT)
+    await asyncio.sleep(0.3)
+    assert caplog.records == []
+    await execute(server_url, f"ALTER DATABASE {database} WITH ALLOW_CONNECTIONS true")
+    assert await storage.serving(AGENT) is None
+
+
 async def test_a_session_ended_in_the_middle_is_unavailable_and_the_next_verb_works(
     storage: PostgresStorage, postgres_url: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -129,10 +130,17 @@ async def test_metrics_average_over_tasks_the_mean_latest_vote_of_their_raters(s
         ]
     )
     await storage.add_feedback([a_vote(loved, 1.0, rater_id="ann", created_at=datetime(2100, 1, 1, tzinfo=UTC))])
-    metrics = (await storage.prompt_metrics(AGENT, [1]))[1]
+    future = datetime(2100, 1, 1, tzinfo=UTC)
+    metrics = (await storage.prompt_metrics(AGENT, [1], now=future))[1]
     assert (metrics.num_interactions, metrics.num_rated) == (3, 2)
     assert metrics.average_score == pytest.approx((1.0 + 0.5) / 2)
-    assert metrics.last_feedback_at == datetime(2100, 1, 1, tzinfo=UTC)
+    assert metrics.last_feedback_at == future
+    today = (await storage.prompt_metrics(AGENT, [1]))[1]
+    assert today.last_feedback_at is not None
+    assert today.last_feedback_at <= await storage.now()  # the vote from the future is not the latest yet
+    assert replace(today, last_feedback_at=future) == metrics  # but it counts
+    long_ago = (await storage.prompt_metrics(AGENT, [1], now=datetime(2000, 1, 1, tzinfo=UTC)))[1]
+    assert long_ago.last_feedback_at is None
     assert silent not in (loved, disputed)
 
 

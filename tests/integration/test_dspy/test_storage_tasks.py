@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
-from bindu.dspy.errors import BinduError, UnknownPromptError
+from bindu.dspy.errors import BinduError, InvalidArgumentError, UnknownPromptError
 from bindu.dspy.models import Task, TaskQuery
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import Storage
@@ -104,11 +104,24 @@ async def test_what_a_model_says_is_stored_whatever_it_is(storage: Storage) -> N
     await storage.bootstrap(AGENT, "Be kind.")
     said = "NUL \x00, half \ud800, emoji 😀, :name, $1, \\u0000, '); DROP TABLE tasks;--"
     history = [{"role": "assistant", "content": said, "parts": [1, 1.5, None, {"deep": "\x00"}]}]
-    await storage.add_tasks([a_task(history=history, usage={"tokens": 12}, context_id="c\x00", unit_id="u\ud800")])
+    await storage.add_tasks([a_task(history=history, usage={"tokens": 12})])
     (stored,) = [task async for task in storage.read_tasks(EVERYTHING)]
     safe = said.replace("\x00", "\ufffd").replace("\ud800", "\ufffd")
     assert stored.history == [{"role": "assistant", "content": safe, "parts": [1, 1.5, None, {"deep": "\ufffd"}]}]
-    assert stored.context_id == "c\ufffd"
+
+
+@pytest.mark.parametrize("odd", ["a\x00b", "half \ud800"])
+async def test_ids_that_would_become_others_are_refused_and_nothing_is_stored(storage: Storage, odd: str) -> None:
+    await storage.bootstrap(AGENT, "Be kind.")
+    for field in ("external_id", "context_id", "unit_id"):
+        with pytest.raises(InvalidArgumentError, match=f"{field} .* NUL character or a lone surrogate"):
+            await storage.add_tasks([a_task(), a_task(**{field: odd})])
+    [task_id] = await storage.add_tasks([a_task()])
+    for field in ("rater_id", "idempotency_key"):
+        with pytest.raises(InvalidArgumentError, match=f"{field} .* NUL character or a lone surrogate"):
+            await storage.add_feedback([a_vote(task_id), a_vote(task_id, **{field: odd})])
+    (stored,) = [task async for task in storage.read_tasks(EVERYTHING)]
+    assert (stored.id, stored.votes) == (task_id, ())
 
 
 async def test_a_unit_counts_for_the_arm_and_epoch_of_its_first_task(storage: Storage, postgres_url: str) -> None:

@@ -158,6 +158,12 @@ def test_a_persons_move_ends_the_experiment_only_at_the_ends(share: float, asked
     assert replay(decision(rollout)).verdict == rollout.verdict
 
 
+@given(st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_staying_where_it_is_holds_whatever_the_decimals(share: float) -> None:
+    rollout = move_to(serving(share), share, reason="Stay.", actor="person")
+    assert (rollout.verdict, rollout.outcome, rollout.share_after) == ("hold", None, share)
+
+
 def test_a_decision_without_an_experiment_is_refused() -> None:
     alone = Serving(agent_id="support", version=1, active=serving().active)
     with pytest.raises(ValueError, match="no experiment"):

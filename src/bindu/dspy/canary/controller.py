@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from math import isclose
 from typing import Any, Literal
 
 from bindu.dspy.clock import checked_time
 from bindu.dspy.decision import Policy, decide, last_step_at, move_to, policy_of
-from bindu.dspy.errors import StaleRolloutError
+from bindu.dspy.errors import InvalidArgumentError, StaleRolloutError
 from bindu.dspy.evidence import better_mean
 from bindu.dspy.models import DIGITS, Decision, Experiment, Rollout, Serving
-from bindu.dspy.storage import Storage, get_storage
-from bindu.settings import agent_or_default
+from bindu.dspy.storage import Storage, agent_named, get_storage
 from bindu.utils.logging import get_logger
 
 __all__ = [
@@ -82,12 +82,12 @@ async def run_step(*, agent_id: str | None = None, now: datetime | None = None) 
     Raises StaleRolloutError when somebody else moved the traffic first, and UnknownRuleError.
     """
     at = checked_time(now)
-    storage, agent = await get_storage(), agent_or_default(agent_id)
+    storage, agent = await get_storage(), agent_named(agent_id)
     serving = await storage.serving(agent)
     if serving is None or serving.candidate is None:
         logger.info("Agent '%s' has no candidate on trial: nothing to decide", agent)
         return None
-    rollout = await _decided(storage, serving, serving.candidate.id)
+    rollout = await _decided(storage, serving, serving.candidate.id, at)
     decision = await storage.apply(rollout, now=at)
     logger.info(
         "Agent '%s': %s, candidate at %.0f%% of traffic. %s",
@@ -105,10 +105,10 @@ def policy_now(experiment: Experiment | None) -> Policy:
     return policy_of(frozen, min_interactions=MIN_INTERACTIONS_THRESHOLD, step=TRAFFIC_STEP)
 
 
-async def _decided(storage: Storage, serving: Serving, candidate_id: int) -> Rollout:
+async def _decided(storage: Storage, serving: Serving, candidate_id: int, now: datetime | None) -> Rollout:
     agent, active_id, experiment_id = serving.agent_id, serving.active.id, serving.experiment_id
     experiment = None if experiment_id is None else await storage.experiment(agent, experiment_id)
-    metrics = await storage.prompt_metrics(agent, [active_id, candidate_id])
+    metrics = await storage.prompt_metrics(agent, [active_id, candidate_id], now=now)
     newest = await storage.decisions(agent, experiment_id=experiment_id, limit=1)
     return decide(
         serving,
@@ -123,7 +123,9 @@ async def _step(
     pair: tuple[dict[str, Any], dict[str, Any]], step: float, reason: str, agent_id: str | None, now: datetime | None
 ) -> Decision:
     at = checked_time(now)
-    storage, agent = await get_storage(), agent_or_default(agent_id)
+    if not all(isinstance(prompt, Mapping) and "id" in prompt for prompt in pair):
+        raise InvalidArgumentError("A step takes what get_active_prompt() and get_candidate_prompt() return, in order.")
+    storage, agent = await get_storage(), agent_named(agent_id)
     serving = await storage.serving(agent)
     if serving is None or not _still_so(serving, *pair):
         raise StaleRolloutError(agent)

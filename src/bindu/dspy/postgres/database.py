@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import asyncpg
 from asyncpg import Record
 from asyncpg.pool import PoolConnectionProxy
 
-from bindu.dspy.errors import BinduError, InvalidArgumentError, SchemaError, StorageUnavailableError
+from bindu.dspy.errors import BinduError, SchemaError, StorageUnavailableError
 from bindu.dspy.postgres.queries import QUERIES
 from bindu.settings import StorageSettings
 
 __all__ = [
     "Connection",
     "Database",
-    "check_limit",
     "check_url",
     "driver_url",
     "is_away",
@@ -41,26 +41,51 @@ _WRONG_SCHEMA = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyn
 _AWAY_CLASSES = ("08", "28", "3D", "53", "57", "58")
 _AWAY_STATES = ("25006", "42501", "55000")  # a standby that only reads, no privileges, a database closed by its owner
 
+_UNREADABLE = "the URL in STORAGE__POSTGRES_URL"
+_FORM = (
+    "postgresql://user:password@host:port/database with the password's special characters as %-codes, such as "
+    "%40 for @ and %2F for /"
+)
+_PLAIN_URL = re.compile(
+    r"postgres(?:ql)?://(?:[^@/?#\s]*@)?"  # the only @ there is
+    r"(?:[\w.,%-]*|\[[\w:.%]+\])(?::\d+)?"
+    r"(?:/[\w.%~+-]*)?(?:\?[^@#\s]*)?"
+)
+_PLAIN_PLACE = re.compile(r"[\w.,:%/~+ \[\]-]*")
+
 
 def driver_url(url: str) -> str:
     """The URL without what only SQLAlchemy understands."""
     return url.replace("postgresql+asyncpg://", "postgresql://", 1)
 
 
+def _parts(url: str) -> SplitResult | None:
+    """The parts of a URL in which nothing can be a piece of a password out of place, else None."""
+    address = driver_url(url)
+    if not _PLAIN_URL.fullmatch(address):
+        return None
+    try:
+        parts = urlsplit(address)
+        return parts if parts.port is None or parts.port else None
+    except ValueError:  # a port or an address of version 6 that cannot be
+        return None
+
+
 def where(url: str) -> str:
-    """Host, port and database of a URL, fit to be shown: never the user's password."""
-    parts = urlsplit(driver_url(url))
+    """Host, port and database of a URL, fit to be shown: never the user's password, however the URL is misspelt."""
+    parts = _parts(url)
+    if parts is None:
+        return _UNREADABLE
     query = parse_qs(parts.query)
     host = parts.netloc.rpartition("@")[2] or query.get("host", ["the default host"])[0]
-    return f"{host}/{parts.path.lstrip('/') or query.get('dbname', query.get('database', ['']))[0]}"
+    place = f"{host}/{parts.path.lstrip('/') or query.get('dbname', query.get('database', ['']))[0]}"
+    return place if _PLAIN_PLACE.fullmatch(place) else _UNREADABLE
 
 
 def check_url(url: str) -> None:
-    """Raise StorageUnavailableError for a port that is no number, of which the driver only says ValueError."""
-    try:
-        urlsplit(url).port  # noqa: B018 - reading it is the check
-    except ValueError as error:
-        raise StorageUnavailableError(where(url), str(error)) from error
+    """Raise StorageUnavailableError for a URL that is misspelt: the driver's error would show its password."""
+    if _parts(url) is None:
+        raise StorageUnavailableError(_UNREADABLE, f"it is not of the form {_FORM}")
 
 
 def is_away(error: asyncpg.PostgresError) -> bool:
@@ -71,13 +96,7 @@ def is_away(error: asyncpg.PostgresError) -> bool:
 
 def is_number(number: int) -> bool:
     """Whether a prompt or an experiment can have it: they count up from 1 in 32 bits."""
-    return 0 < number < 2**31
-
-
-def check_limit(limit: int) -> None:
-    """Raise InvalidArgumentError for a number of rows that cannot be."""
-    if not 0 <= limit < 2**63:
-        raise InvalidArgumentError(f"A limit is a number of rows from 0 up, not {limit}.")
+    return isinstance(number, int) and 0 < number < 2**31
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from bindu.dspy.arguments import checked_id, optional_id
 from bindu.dspy.errors import UnknownTaskError
 from bindu.dspy.models import Feedback
 from bindu.dspy.postgres.database import Connection, Database, rows
@@ -28,6 +29,9 @@ class FeedbackVerbs(Database):
         if not votes:
             return []
         agent_id = agent_of([vote.agent_id for vote in votes])
+        for vote in votes:
+            checked_id(vote.rater_id, "rater_id")
+            optional_id(vote.idempotency_key, "idempotency_key")
 
         async def work(connection: Connection) -> list[UUID]:
             task_ids = list({vote.task_id for vote in votes})
@@ -66,7 +70,7 @@ class _Ledger:
 
     def add(self, vote: Feedback) -> UUID:
         """Take a vote in and return its id, or the id of the vote that it repeats."""
-        key = None if vote.idempotency_key is None else (vote.task_id, clean(vote.idempotency_key))
+        key = None if vote.idempotency_key is None else (vote.task_id, vote.idempotency_key)
         if key is not None and key in self._by_key:
             return self._by_key[key]
         place = (vote.task_id, vote.id)
@@ -81,7 +85,7 @@ class _Ledger:
         return vote.id
 
     def _supersede(self, vote: Feedback, new: _Stored) -> None:
-        rater = (vote.task_id, clean(vote.rater_id))
+        rater = (vote.task_id, vote.rater_id)
         current = self._current.get(rater)
         if current is not None and new.created_at < current.created_at:  # it arrived late
             self._superseded[vote.task_id, new.id] = current.id
@@ -106,14 +110,12 @@ class _Ledger:
             "ids": [vote.id for vote, _, _ in new],
             "prompt_ids": [task["prompt_id"] for _, _, task in new],
             "unit_ids": [task["unit_id"] for _, _, task in new],
-            "rater_ids": [clean(vote.rater_id) for vote, _, _ in new],
+            "rater_ids": [vote.rater_id for vote, _, _ in new],
             "kinds": [vote.kind for vote, _, _ in new],
             "scores": [vote.score for vote, _, _ in new],
             "datas": [to_json(vote.data) for vote, _, _ in new],
             "comments": [None if vote.comment is None else clean(vote.comment) for vote, _, _ in new],
-            "idempotency_keys": [
-                None if vote.idempotency_key is None else clean(vote.idempotency_key) for vote, _, _ in new
-            ],
+            "idempotency_keys": [vote.idempotency_key for vote, _, _ in new],
             "superseded_bys": [self._superseded.get(place) for place in self._new],
             "created_ats": [created_at for _, created_at, _ in new],
         }

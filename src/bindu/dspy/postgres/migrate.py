@@ -13,7 +13,7 @@ from importlib.resources import files
 import asyncpg
 
 from bindu.dspy.errors import SchemaError
-from bindu.dspy.postgres.database import Connection, driver_url, is_away, translated, where
+from bindu.dspy.postgres.database import Connection, check_url, driver_url, is_away, translated, where
 
 __all__ = ["Migration", "SchemaReport", "check", "migrations", "require_current", "upgrade"]
 
@@ -102,6 +102,7 @@ async def _connection(target: str | Connection) -> AsyncIterator[Connection]:
     if not isinstance(target, str):
         yield target
         return
+    check_url(target)
     with translated(where(target)):
         connection = await asyncpg.connect(driver_url(target), statement_cache_size=0)
         try:

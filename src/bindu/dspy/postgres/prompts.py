@@ -110,9 +110,11 @@ class PromptVerbs(Database):
 
         await self._transact(work)
 
-    async def prompt_metrics(self, agent_id: str, prompt_ids: Sequence[int]) -> dict[int, PromptMetrics]:
+    async def prompt_metrics(
+        self, agent_id: str, prompt_ids: Sequence[int], *, now: datetime | None = None
+    ) -> dict[int, PromptMetrics]:
         asked = list(dict.fromkeys(prompt_ids))
-        found = await self._rows("prompt_metrics", agent_id=agent_id, prompt_ids=asked)
+        found = await self._rows("prompt_metrics", agent_id=agent_id, prompt_ids=asked, now=now)
         return {metrics.prompt_id: metrics for metrics in map(to_metrics, found)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -9,6 +10,7 @@ from typing import cast
 
 from asyncpg import Record
 
+from bindu.dspy.arguments import check_limit, checked_share
 from bindu.dspy.errors import (
     ExperimentActiveError,
     InvalidPromptError,
@@ -18,7 +20,7 @@ from bindu.dspy.errors import (
     UnknownPromptError,
 )
 from bindu.dspy.models import Decision, Experiment, Rollout, Trial
-from bindu.dspy.postgres.database import Connection, Database, check_limit, is_number, one, row, rows
+from bindu.dspy.postgres.database import Connection, Database, is_number, one, row, rows
 from bindu.dspy.postgres.prompts import insert_prompt
 from bindu.dspy.postgres.rows import clean, to_decision, to_experiment, to_json
 from bindu.dspy.promptcheck import normalize_prompt
@@ -40,6 +42,7 @@ def _code_version() -> str:
 class RolloutVerbs(Database):
     async def begin_trial(self, trial: Trial, *, now: datetime | None = None) -> Experiment:
         normalize_prompt(trial.text)
+        trial = replace(trial, share=checked_share(trial.share))
         _check_live_share(trial.share)
 
         async def work(connection: Connection) -> Experiment:

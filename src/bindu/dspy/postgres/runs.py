@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from bindu.dspy.arguments import check_limit
 from bindu.dspy.models import TrainingRun
-from bindu.dspy.postgres.database import Connection, Database, check_limit, one, rows
+from bindu.dspy.postgres.database import Connection, Database, one, rows
 from bindu.dspy.postgres.rows import clean, to_json, to_run
 
 __all__ = ["RunVerbs"]

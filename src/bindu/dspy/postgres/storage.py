@@ -95,11 +95,12 @@ class _Server:
 
 
 async def _open_pool(url: str, settings: StorageSettings, server: _Server | None) -> asyncpg.Pool[Record]:
+    if server is None:
+        check_url(url)
     address = driver_url(url) if server is None else server.url
-    check_url(address)
     pool: asyncpg.Pool[Record] = await asyncpg.create_pool(
         address,
-        min_size=1,
+        min_size=0,  # else the pool logs tracebacks while the database is away
         max_size=settings.pool_size,
         connect=None if server is None else server.connect,
         reset=_reset,

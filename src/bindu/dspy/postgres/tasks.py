@@ -9,11 +9,12 @@ from uuid import UUID
 
 import asyncpg
 
+from bindu.dspy.arguments import checked_id, is_storable, optional_id
 from bindu.dspy.errors import BinduError, UnknownPromptError
 from bindu.dspy.models import Task
 from bindu.dspy.postgres.database import Connection, Database, is_number, rows
 from bindu.dspy.postgres.partitions import Month, create_month, months_of
-from bindu.dspy.postgres.rows import clean, to_json
+from bindu.dspy.postgres.rows import to_json
 
 __all__ = ["TaskVerbs", "agent_of"]
 
@@ -48,11 +49,14 @@ class TaskVerbs(Database):
         return await self._store_tasks(agent_id, tasks, months)
 
     async def find_task(self, agent_id: str, task_id: UUID | str) -> UUID | None:
+        external_id = str(task_id)
+        if not is_storable(external_id):
+            return None
         try:
-            own = task_id if isinstance(task_id, UUID) else UUID(task_id)
+            own = UUID(external_id)
         except ValueError:
             own = None
-        found = await self._value("find_task", agent_id=agent_id, task_id=own, external_id=clean(str(task_id)))
+        found = await self._value("find_task", agent_id=agent_id, task_id=own, external_id=external_id)
         return cast("UUID | None", found)
 
     async def _store_tasks(self, agent_id: str, tasks: Sequence[Task], months: set[Month]) -> list[UUID]:
@@ -71,7 +75,7 @@ class TaskVerbs(Database):
 
 async def _store(connection: Connection, agent_id: str, tasks: Sequence[Task]) -> list[UUID]:
     known = await _claim_keys(connection, agent_id, tasks)
-    ids = [known.get(clean(task.external_id), task.id) if task.external_id else task.id for task in tasks]
+    ids = [known.get(task.external_id, task.id) if task.external_id else task.id for task in tasks]
     new = [task for task, task_id in zip(tasks, ids, strict=True) if task.id == task_id]
     if new:
         await rows(connection, "insert_tasks", agent_id=agent_id, **_columns(new))
@@ -80,7 +84,7 @@ async def _store(connection: Connection, agent_id: str, tasks: Sequence[Task]) -
 
 async def _claim_keys(connection: Connection, agent_id: str, tasks: Sequence[Task]) -> dict[str, UUID]:
     """Which task each external id belongs to, after claiming those that nobody had."""
-    claims = {clean(task.external_id): task.id for task in reversed(tasks) if task.external_id}
+    claims = {checked_id(task.external_id, "external_id"): task.id for task in reversed(tasks) if task.external_id}
     if not claims:
         return {}
     await rows(
@@ -95,14 +99,14 @@ async def _claim_keys(connection: Connection, agent_id: str, tasks: Sequence[Tas
 
 
 def _columns(tasks: Sequence[Task]) -> dict[str, list[object]]:
-    contexts = [clean(task.context_id) if task.context_id else None for task in tasks]
+    contexts = [optional_id(task.context_id, "context_id") for task in tasks]
     return {
         "ids": [task.id for task in tasks],
         "prompt_ids": [task.prompt_id for task in tasks],
         "experiment_ids": [task.experiment_id for task in tasks],
         "epochs": [None if task.experiment_id is None else task.epoch for task in tasks],
         "unit_ids": [
-            clean(task.unit_id) if task.unit_id else context or str(task.id)
+            optional_id(task.unit_id, "unit_id") or context or str(task.id)
             for task, context in zip(tasks, contexts, strict=True)
         ],
         "context_ids": list(contexts),

@@ -52,7 +52,7 @@ _AT_ONCE = 8
 _STAYS = 0.2  # how likely a customer asks another question
 _MOST_TURNS = 3
 _BETWEEN = timedelta(seconds=20)  # one customer and the next
-_ANSWERING, _RATING = timedelta(seconds=40), timedelta(seconds=50)
+_ANSWERING, _RATING = timedelta(seconds=40), timedelta(seconds=57)  # no two answers share a millisecond
 
 
 @dataclass(slots=True)

@@ -71,7 +71,8 @@ UPDATE bindu_dspy.prompts SET status = :status WHERE agent_id = :agent_id AND id
 RETURNING id
 
 -- name: prompt_metrics
--- A task counts once however many raters it has. Prompt by prompt, so that both counts are index-only scans
+-- A task counts once however many raters it has. Prompt by prompt, so that both counts are index-only scans.
+-- A vote dated after the caller's now counts, but is not yet the latest: it would stay newer than every step
 SELECT asked.prompt_id, used.num_interactions, rated.num_rated, rated.average_score, rated.last_feedback_at
 FROM unnest(:prompt_ids::integer[]) AS asked (prompt_id)
 CROSS JOIN LATERAL (
@@ -82,7 +83,9 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT count(*) AS num_rated, avg(score) AS average_score, max(last_at) AS last_feedback_at
     FROM (
-        SELECT avg(score) AS score, max(created_at) AS last_at
+        SELECT
+            avg(score) AS score,
+            max(created_at) FILTER (WHERE created_at <= coalesce(:now::timestamptz, now())) AS last_at
         FROM bindu_dspy.task_feedback
         WHERE agent_id = :agent_id AND prompt_id = asked.prompt_id AND superseded_by IS NULL
         GROUP BY task_id

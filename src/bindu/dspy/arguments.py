@@ -1,0 +1,58 @@
+"""What callers hand over becomes what we store, or a sentence that says what to hand over instead."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from bindu.dspy.errors import InvalidArgumentError, InvalidPromptError
+from bindu.dspy.models import DIGITS
+
+__all__ = ["check_limit", "checked_id", "checked_share", "is_storable", "optional_id", "shown"]
+
+_LONGEST_NUMBER = 128  # bits: any id that is a number
+
+
+def shown(value: object) -> str:
+    """A value in an error message: at most 40 characters, and no number too long for Python to print."""
+    if isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER:
+        return "a huge number"
+    return f"{value!r:.40}" if isinstance(value, str | int | float) else type(value).__name__
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL takes it as it is: without NUL and lone surrogates."""
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def checked_id(value: object, name: str) -> str:
+    """The id as text; ``name`` is the argument's. Whole numbers and UUIDs are ids too.
+
+    Raises InvalidArgumentError for other types, and for characters that cannot be stored: replaced, they would make
+    one id of two.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | UUID) or shown(value) == "a huge number":
+        raise InvalidArgumentError(f"{name} is a text, a whole number or a UUID, not {shown(value)}.")
+    text = str(value)
+    if not is_storable(text):
+        raise InvalidArgumentError(
+            f"{name} {shown(text)} holds a NUL character or a lone surrogate, which no database stores. Remove it."
+        )
+    return text
+
+
+def optional_id(value: object, name: str) -> str | None:
+    """The id as text, None for None and for an empty text. Raises InvalidArgumentError as ``checked_id`` does."""
+    return None if value is None else checked_id(value, name) or None
+
+
+def checked_share(traffic: object) -> float:
+    """A share of traffic in [0, 1], with as many decimals as two shares are compared by. Raises InvalidPromptError."""
+    if isinstance(traffic, bool) or not isinstance(traffic, int | float) or not 0 <= traffic <= 1:
+        raise InvalidPromptError(f"Traffic is a share between 0 and 1, not {shown(traffic)}.")
+    return round(float(traffic), DIGITS)
+
+
+def check_limit(limit: object, *, least: int = 0) -> None:
+    """Raise InvalidArgumentError for a number of rows that cannot be."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or not least <= limit < 2**63:
+        raise InvalidArgumentError(f"A limit is a number of rows from {least} up, not {shown(limit)}.")
