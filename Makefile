@@ -13,7 +13,7 @@ test: .venv/ready
 	$(RUN)pytest $(ARGS)
 
 check: .venv/ready
-	$(RUN)ruff check .
+	$(RUN)ruff check --no-cache .
 	$(RUN)ruff format --check .
 	$(RUN)mypy
 	$(RUN)lint-imports --no-cache

@@ -149,7 +149,6 @@ def test_the_settings_are_assignable_and_validated() -> None:
 
 def test_the_specifications_custom_strategy_works_as_printed() -> None:
     from bindu.dspy.extractor import InteractionExtractor
-
     from bindu.dspy.models import Interaction
     from bindu.dspy.strategies import BaseExtractionStrategy
 
