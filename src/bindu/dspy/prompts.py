@@ -12,7 +12,6 @@ from typing import Any, NoReturn, get_args
 
 from bindu.dspy.arguments import checked_share, shown
 from bindu.dspy.clock import checked_time
-from bindu.dspy.decision import move_to
 from bindu.dspy.errors import ExperimentActiveError, InvalidPromptError, UnknownPromptError
 from bindu.dspy.models import DIGITS, JsonObject, Prompt, PromptMetrics, PromptStatus, Serving, Trial
 from bindu.dspy.promptcheck import normalize_prompt
@@ -240,6 +239,8 @@ async def _insert_candidate(storage: Storage, agent_id: str, text: str, share: f
 
 
 async def _set_share(storage: Storage, serving: Serving, share: float, reason: str, now: datetime | None) -> None:
+    from bindu.dspy.decision import move_to  # noqa: PLC0415 - serving loads this module and moves nothing by hand
+
     rollout = move_to(serving, share, reason=reason, actor="person")
     if rollout.verdict != "hold":
         await storage.apply(rollout, now=now)
