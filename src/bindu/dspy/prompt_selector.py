@@ -130,6 +130,11 @@ class _Watched:
     counted_at: float = -inf
     asked_at: float = field(default_factory=monotonic)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # an older load must not overtake a newer one
+    loading: asyncio.Task[None] | None = None  # beside the polls: a slow agent does not hold up the others
+    trouble: _Trouble = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trouble = _Trouble(f"Refreshing the prompts of '{self.agent_id}'", lambda: self.snapshot is not None)
 
     async def start(self) -> None:
         try:
@@ -145,6 +150,15 @@ class _Watched:
                 self.counted_at = -inf  # a prompt that was never counted need not wait for its turn
             self._swap(serving)
             self.error = None
+
+    def catch_up(self, version: int | None) -> None:
+        """Begin to load when something was not loaded yet, unless that is under way."""
+        if self.is_behind(version) and (self.loading is None or self.loading.done()):
+            self.loading = asyncio.get_running_loop().create_task(self._reload())
+
+    async def _reload(self) -> None:
+        with self.trouble:
+            await self.load()
 
     async def count(self) -> None:
         """Count what users thought of the live prompts; this may take the database a while."""
@@ -183,7 +197,7 @@ class _Refresher:
         self._polling: asyncio.Task[None] | None = None
         self._counting: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
-        self._poll_trouble = _Trouble("Refreshing the prompts", self._is_loaded)
+        self._poll_trouble = _Trouble("Asking whether traffic moved", self._is_loaded)
         self._count_trouble = _Trouble("Counting what users thought", self._is_loaded)
         self._stopped = False
 
@@ -200,7 +214,9 @@ class _Refresher:
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
-        pending = [task for task in (self._polling, self._counting, *self._starting.values()) if task is not None]
+        loading = [watched.loading for watched in self.watched.values()]
+        tasks = (self._polling, self._counting, *self._starting.values(), *loading)
+        pending = [task for task in tasks if task is not None]
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
@@ -245,12 +261,12 @@ class _Refresher:
             _last_good.pop(idle.agent_id, None)
 
     async def _catch_up(self) -> None:
-        """Ask for all versions in one statement and reload, side by side, those agents whose traffic moved."""
+        """Ask for all versions in one statement; agents whose traffic moved reload side by side."""
         watched = list(self.watched.values())
         versions = await (await get_storage()).serving_versions([agent.agent_id for agent in watched])
-        behind = [agent for agent in watched if agent.is_behind(versions.get(agent.agent_id))]
+        for agent in watched:
+            agent.catch_up(versions.get(agent.agent_id))
         self._start_counting()
-        await _all(agent.load() for agent in behind)
 
     def _start_counting(self) -> None:
         """Let it run beside the polls, unless it still does."""

@@ -255,6 +255,7 @@ async def test_one_slow_agent_does_not_hold_up_the_others(watched: Watched, quic
     watched.hold("serving", "slow")
     for agent in ("slow", "default"):
         await watched.storage.begin_trial(replace(TRIAL, agent_id=agent))
+        await asyncio.sleep(0.1)  # polls begin to load the slow one before the other has moved
     assert (await eventually(0.4))["agent_id"] == "default"
     watched.release()
 
