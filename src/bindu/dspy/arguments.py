@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 from bindu.dspy.errors import InvalidArgumentError, InvalidPromptError
 from bindu.dspy.models import DIGITS
 
-__all__ = ["check_limit", "checked_id", "checked_share", "is_storable", "optional_id", "shown"]
+__all__ = ["check_limit", "checked_id", "checked_share", "checked_time", "is_storable", "optional_id", "shown"]
 
 _LONGEST_NUMBER = 128  # bits: any id that is a number
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)  # ids of version 7 count from here
+_LAST = datetime(2500, 1, 1, tzinfo=UTC)  # in nanoseconds, 64 bits end soon after
 
 
 def shown(value: object) -> str:
@@ -56,3 +59,19 @@ def check_limit(limit: object, *, least: int = 0) -> None:
     """Raise InvalidArgumentError for a number of rows that cannot be."""
     if isinstance(limit, bool) or not isinstance(limit, int) or not least <= limit < 2**63:
         raise InvalidArgumentError(f"A limit is a number of rows from {least} up, not {shown(limit)}.")
+
+
+def checked_time(now: datetime | None) -> datetime | None:
+    """Return the time as it is, None meaning the database's.
+
+    Raises InvalidArgumentError for one without a zone and for one outside the years 1970 to 2499.
+    """
+    if now is None:
+        return None
+    if not isinstance(now, datetime):
+        raise InvalidArgumentError(f"A time is a datetime with a time zone, not {type(now).__name__}.")
+    if now.utcoffset() is None:
+        raise InvalidArgumentError(f"{now.isoformat()} has no time zone. Use datetime.now(UTC), or add tzinfo to it.")
+    if not _FIRST <= now < _LAST:
+        raise InvalidArgumentError(f"{now.isoformat()} lies outside the years 1970 to 2499. Use datetime.now(UTC).")
+    return now

@@ -10,8 +10,7 @@ from uuid import RFC_4122, UUID
 import msgspec
 from uuid_utils.compat import uuid7
 
-from bindu.dspy.arguments import checked_id, optional_id, shown
-from bindu.dspy.clock import checked_time
+from bindu.dspy.arguments import checked_id, checked_time, optional_id, shown
 from bindu.dspy.errors import (
     InvalidFeedbackError,
     InvalidHistoryError,

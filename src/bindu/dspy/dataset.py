@@ -14,9 +14,9 @@ from bindu.dspy.errors import InvalidArgumentError
 from bindu.dspy.extractor import InteractionExtractor
 from bindu.dspy.feedback import normalize_feedback
 from bindu.dspy.models import FAILED_BELOW, Dataset, Funnel, Interaction, RawTask, TaskQuery
-from bindu.dspy.storage import get_storage
+from bindu.dspy.storage import agent_named, get_storage
 from bindu.dspy.strategies import BaseExtractionStrategy, LastTurnStrategy, parse_strategy
-from bindu.settings import agent_or_default, app_settings
+from bindu.settings import app_settings
 
 if TYPE_CHECKING:
     import dspy
@@ -222,7 +222,7 @@ def _query(
     if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
         raise InvalidArgumentError(f"min_feedback_threshold is {shown(threshold)}; scores lie between 0 and 1.")
     return TaskQuery(
-        agent_id=agent_or_default(agent_id),
+        agent_id=agent_named(agent_id),
         limit=app_settings.dspy.max_interactions_query_limit if limit is None else limit,
         require_feedback=require_feedback,
         min_score=max(0.0, threshold - _ROUNDING),

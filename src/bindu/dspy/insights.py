@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from bindu.dspy.arguments import checked_time
 from bindu.dspy.canary.controller import policy_now
-from bindu.dspy.clock import checked_time
 from bindu.dspy.decision import Policy, policy_used
 from bindu.dspy.evidence import MeansEvidence, better_mean, compare_means
 from bindu.dspy.models import Decision, Experiment, Prompt, PromptMetrics, TrainingRun
 from bindu.dspy.planning import expected_days, required_feedback
-from bindu.dspy.storage import Storage, get_storage
-from bindu.settings import agent_or_default
+from bindu.dspy.storage import Storage, agent_named, get_storage
 
 __all__ = ["AgentStatus", "PromptReport", "agent_status"]
 
@@ -56,7 +55,7 @@ class AgentStatus:
 async def agent_status(agent_id: str | None = None, *, decisions: int = 20, now: datetime | None = None) -> AgentStatus:
     """Read how an agent is doing; ``decisions`` is how many of the newest ones to show."""
     at = checked_time(now)
-    storage, agent = await get_storage(), agent_or_default(agent_id)
+    storage, agent = await get_storage(), agent_named(agent_id)
     serving = await storage.serving(agent)
     reports = await _reports(storage, agent)
     live = {report.prompt.id: report for report in reports}

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NoReturn, get_args
 
-from bindu.dspy.arguments import checked_share, shown
-from bindu.dspy.clock import checked_time
+from bindu.dspy.arguments import checked_share, checked_time, shown
 from bindu.dspy.errors import ExperimentActiveError, InvalidPromptError, UnknownPromptError
 from bindu.dspy.models import DIGITS, JsonObject, Prompt, PromptMetrics, PromptStatus, Serving, Trial
 from bindu.dspy.promptcheck import normalize_prompt

@@ -36,9 +36,9 @@ from bindu.dspy.optimizer import Optimizer, resolve_optimizer, running
 from bindu.dspy.prompts import trial_policy
 from bindu.dspy.search import Choice, Search, planned_calls
 from bindu.dspy.splits import Split, conversations_of, count, refuse_too_few, split_or_refuse
-from bindu.dspy.storage import Storage, close_storage, get_storage
+from bindu.dspy.storage import Storage, agent_named, close_storage, get_storage
 from bindu.dspy.strategies import BaseExtractionStrategy, LastTurnStrategy, parse_strategy
-from bindu.settings import TrainingSettings, agent_or_default, app_settings
+from bindu.settings import TrainingSettings, app_settings
 from bindu.utils import loop
 from bindu.utils.logging import get_logger
 
@@ -130,7 +130,7 @@ async def run_training(
     """
     settings = app_settings.dspy
     job = _Job(
-        agent_id=agent_or_default(agent_id),
+        agent_id=agent_named(agent_id),
         optimizer=resolve_optimizer(optimizer),
         strategy=_strategy(strategy),
         require_feedback=require_feedback,

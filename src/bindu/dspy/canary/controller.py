@@ -7,7 +7,7 @@ from datetime import datetime
 from math import isclose
 from typing import Any, Literal
 
-from bindu.dspy.clock import checked_time
+from bindu.dspy.arguments import checked_time
 from bindu.dspy.decision import Policy, decide, last_step_at, move_to, policy_of
 from bindu.dspy.errors import InvalidArgumentError, StaleRolloutError
 from bindu.dspy.evidence import better_mean

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bindu.dspy.clock import checked_time
+from bindu.dspy.arguments import checked_time
 from bindu.dspy.errors import BinduError, InvalidArgumentError
 
 zones = st.integers(-14, 14).map(lambda hours: timezone(timedelta(hours=hours)))
