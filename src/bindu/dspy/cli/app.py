@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from bindu.dspy.cli import canary, dataset, db, demo, feedback, prompt, runs, status, train
+from bindu.dspy.cli.output import start
 
 __all__ = ["app", "main"]
 
@@ -27,7 +28,7 @@ app.add_typer(db.app, name="db")
 
 def main() -> None:
     """Entry point of the installed ``bindu`` script."""
-    app()
+    start(app)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from bindu.dspy.canary.controller import run_step
-from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run
+from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run, start
 from bindu.dspy.errors import StaleRolloutError
 from bindu.dspy.insights import agent_status
 from bindu.dspy.models import Decision
@@ -66,7 +66,7 @@ def _sentence(decision: Decision | None, reason: str) -> str:
 
 def main() -> None:
     """Entry point of ``python -m bindu.dspy.cli.canary``."""
-    app()
+    start(app)
 
 
 if __name__ == "__main__":

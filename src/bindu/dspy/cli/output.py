@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import io
 import json
 import logging
+import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, NoReturn, TextIO, TypeVar
@@ -25,7 +28,7 @@ from bindu.dspy.storage import close_storage
 from bindu.settings import SettingsError
 from bindu.utils import loop
 
-__all__ = ["REFUSED", "AgentOption", "DryRunOption", "JsonOption", "emit", "read_stdin", "run", "table"]
+__all__ = ["REFUSED", "AgentOption", "DryRunOption", "JsonOption", "emit", "read_stdin", "run", "start", "table"]
 
 USAGE, REFUSED, CONFIGURATION, BUDGET, INTERRUPTED = 2, 3, 4, 5, 130
 
@@ -96,6 +99,22 @@ def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED
     except (KeyboardInterrupt, asyncio.CancelledError):
         _err.print("interrupted", markup=False)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def start(program: Callable[[], object]) -> None:
+    """Run a command line as the whole process. A thread still waiting for a model it was told to leave ends with it.
+
+    Python would wake such a thread while it takes itself down, which aborts the process inside some C++ libraries.
+    """
+    try:
+        program()
+    except SystemExit as end:
+        if not any(thread.daemon for thread in threading.enumerate()):
+            raise
+        with contextlib.suppress(OSError):
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+        os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
 
 
 def _fail(error: BaseException, refused: int) -> NoReturn:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bindu.dspy.cli.output import REFUSED, AgentOption, DryRunOption, JsonOption, emit, run
+from bindu.dspy.cli.output import REFUSED, AgentOption, DryRunOption, JsonOption, emit, run, start
 from bindu.dspy.models import TrainingRun
 from bindu.dspy.strategies import parse_strategy
 from bindu.settings import agent_or_default
@@ -58,7 +58,7 @@ def main() -> None:
     """Entry point of ``python -m bindu.dspy.cli.train``."""
     program = typer.Typer(pretty_exceptions_enable=False)
     program.command()(train)
-    program()
+    start(program)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+"""How a command's process ends: nothing that still runs in the background changes its exit code or its output."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+COMMAND = """
+import atexit, sys, threading, time
+import typer
+from bindu.dspy.cli.output import start
+
+atexit.register(print, "taken down")
+program = typer.Typer(pretty_exceptions_enable=False)
+
+@program.command()
+def end(code: int, waiting: bool = False) -> None:
+    if waiting:
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    sys.stdout.write("result ")
+    raise typer.Exit(code)
+
+start(program)
+"""
+
+
+def ends(*arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("code", [0, 3, 130])
+def test_a_command_ends_as_python_does(code: int) -> None:
+    assert ends(str(code)) == (code, "result taken down\n")
+
+
+@pytest.mark.parametrize("code", [0, 3, 130])
+def test_a_thread_that_waits_for_a_model_ends_with_the_process_unwoken(code: int) -> None:
+    assert ends(str(code), "--waiting") == (code, "result ")
