@@ -104,7 +104,7 @@ def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED
 def start(program: Callable[[], object]) -> None:
     """Run a command line as the whole process. A thread still waiting for a model it was told to leave ends with it.
 
-    Python would wake such a thread while it takes itself down, which aborts the process inside some C++ libraries.
+    Python, taking itself down, would end such a thread at its next step, and has been seen to abort over that.
     """
     try:
         program()
