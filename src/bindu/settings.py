@@ -7,9 +7,9 @@ import difflib
 import logging
 import os
 from collections.abc import Iterable
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
@@ -30,7 +30,15 @@ class SettingsError(ValueError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="ignore", validate_assignment=True)
+    model_config = ConfigDict(extra="ignore", validate_assignment=True, allow_inf_nan=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = dict(self.__dict__)
+        try:
+            super().__setattr__(name, value)
+        except ValidationError:  # pydantic keeps a value that only the section as a whole refuses
+            self.__dict__.update(before)
+            raise
 
 
 class StorageSettings(_Section):
@@ -40,13 +48,74 @@ class StorageSettings(_Section):
     pool_size: int = Field(default=8, ge=1, le=100)
     connect_timeout: float = Field(default=10.0, gt=0)  # seconds
     statement_cache_size: int = Field(default=100, ge=0)  # 0 for a PgBouncer that does not track prepared statements
+    listen: bool = True  # one more connection, by which rollouts arrive at once
+
+
+Share = Annotated[float, Field(ge=1e-9, le=1 - 1e-9)]  # shares have nine decimals
+Alpha = Annotated[float, Field(ge=1e-9, le=0.5)]  # the chance of an error
+Hours = Annotated[float, Field(ge=0, le=8766)]
 
 
 class CanarySettings(_Section):
-    """The rollout rule. ``means`` is the specification's: 20 interactions, plain means, steps of 10 %."""
+    """The rollout rule and its numbers, frozen in an experiment when it opens; ``Policy`` says what each one does.
 
-    rule: Literal["means"] = "means"
-    initial_share: float = Field(default=0.10, ge=1e-9, le=1 - 1e-9)  # shares have nine decimals
+    ``means`` is the specification's rule: 20 interactions, plain means, steps of 10 %.
+    """
+
+    rule: Literal["evidence", "means"] = "evidence"
+    initial_share: Share = 0.10
+    step: float = Field(default=0.1, ge=0.01, le=1)
+
+    goal: Literal["better", "not_worse"] = "better"
+    gain: float = Field(default=0.03, ge=0.001, lt=1)
+    tolerance: float = Field(default=0.02, ge=0.001, lt=1)
+    stated_gain: str = ""
+    harm_margin: float = Field(default=0.0, ge=0, lt=1)
+    alpha_win: Alpha = 0.05
+    alpha_harm: Alpha = 0.10
+    alpha_futility: Alpha = 0.10
+    alpha_after_win: Alpha = 0.05
+
+    window_feedback: int = Field(default=30, ge=1)
+    max_window_hours: int = Field(default=24, ge=1, le=168)
+    min_age_hours: Hours = 24.0
+    max_age_days: float = Field(default=14.0, gt=0, le=365)
+    rater_hours: Hours = 24.0
+
+    ramp_share: Share = 0.5
+    floor_share: Share = 0.1
+    ramp_hours: Hours = 2.0
+    ramp_units: int = Field(default=20, ge=1)
+    hold_at: float = Field(default=2.0, gt=1)
+    back_at: float = Field(default=4.0, gt=1)
+    settle_hours: Hours = 24.0
+    settle_hold_at: float = Field(default=4.0, gt=1)
+
+    alpha_mismatch: Alpha = 0.001
+    alpha_feedback_mismatch: Alpha = 0.05
+    alpha_guard: Alpha = 0.01
+    guard_margin: float = Field(default=0.01, ge=0, lt=1)
+    judge_share: float = Field(default=0.0, ge=0, le=1)  # of the answers, scored by the judge model
+
+    similar_text: float = Field(default=0.9, gt=0, le=1)
+    champion_promotions: int = Field(default=5, ge=0)  # 0 switches the champion off
+    champion_days: float = Field(default=30.0, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.goal == "not_worse" and not self.stated_gain.strip():
+            raise ValueError(
+                "the goal 'not_worse' promotes prompts that may be a little worse. "
+                "First say in DSPY__CANARY__STATED_GAIN what is gained by them"
+            )
+        if self.goal == "not_worse" and not self.champion_promotions:
+            raise ValueError(
+                "the goal 'not_worse' lets small losses add up unnoticed without a champion. "
+                "Set DSPY__CANARY__CHAMPION_PROMOTIONS above 0"
+            )
+        if self.min_age_hours >= 24 * self.max_age_days:
+            raise ValueError("no experiment could win: DSPY__CANARY__MIN_AGE_HOURS must end before MAX_AGE_DAYS")
+        return self
 
 
 class TrainingSettings(_Section):

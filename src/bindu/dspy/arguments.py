@@ -24,7 +24,11 @@ def shown(value: object) -> str:
 
 def is_storable(text: str) -> bool:
     """Whether PostgreSQL takes it as it is: without NUL and lone surrogates."""
-    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text
 
 
 def checked_id(value: object, name: str) -> str:

@@ -30,6 +30,8 @@ FIRST_DAY = datetime(2020, 1, 1, tzinfo=UTC)  # no version 7 id is older than th
 UUID7 = 7
 LONGEST = 1e300  # milliseconds: more is no number to measure with
 
+SAYS = ("content", "parts", "tool_calls", "refusal")  # a refused answer may have no content
+
 _SERVED = "prompt is the dictionary that select_prompt_with_canary returned"
 
 
@@ -204,7 +206,7 @@ def _checked_history(history: Sequence[Mapping[str, Any]]) -> list[JsonObject]:
     for place, message in enumerate(history, start=1):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or not message["role"]:
             raise InvalidHistoryError(f"Message {place} has no role; write it as {{'role': 'user', 'content': '...'}}.")
-        if not any(isinstance(message.get(key), str | list | tuple) for key in ("content", "parts", "tool_calls")):
+        if not any(isinstance(message.get(key), str | list | tuple) for key in SAYS):
             raise InvalidHistoryError(f"Message {place} has no content; give it a text or a list of parts.")
     plain: list[JsonObject] = [_plain(message, InvalidHistoryError, "A message") for message in history]
     return plain

@@ -101,6 +101,7 @@ class CountingEngine:
         self.backoff = backoff  # seconds before the first retry; doubles
         self.calls: Counter[Role] = Counter()  # attempts, failed ones included: each may be billed
         self.errors: Counter[str] = Counter()  # failed attempts by the name of their error
+        self.last_error: Exception | None = None  # of a failed attempt
         self.cached = 0
         self.tokens: Counter[str] = Counter()
         self._recent: deque[bool] = deque(maxlen=_WINDOW)
@@ -233,6 +234,7 @@ class CountingEngine:
                 self.tokens["output"] += usage.output_tokens or 0
             if error is not None:
                 self.errors[type(error).__name__] += 1
+                self.last_error = error
             if failed and self._failure is None and sum(self._recent) > self.max_error_rate * _WINDOW:
                 rate = f"{sum(self._recent)} of the last {len(self._recent)} model calls failed"
                 self._latch(ModelUnavailableError(f"{rate}. {self._unavailable(role, error)}"))

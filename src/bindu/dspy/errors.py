@@ -8,6 +8,7 @@ BinduError
 ├── UnknownPromptError          ValueError       no prompt of that number
 ├── UnknownTaskError            LookupError      feedback for a task nobody recorded
 ├── InvalidPromptError          ValueError       a text or a share that cannot be served
+├── BarredTextError             ValueError       a text that was on trial before and did not win
 ├── InvalidArgumentError        ValueError       a time without a zone, an id that cannot be stored
 ├── InvalidFeedbackError        ValueError       a vote of no known shape or out of range
 ├── InvalidHistoryError         ValueError       a conversation that is not a list of messages
@@ -15,6 +16,8 @@ BinduError
 ├── UnknownRuleError            ValueError       an experiment decided by a rule this version lacks
 ├── UnsupportedOptimizerError   ValueError       the optimizer cannot rewrite instructions
 ├── ExperimentActiveError       RuntimeError     a candidate is still on trial
+├── NoExperimentError           LookupError      no candidate is on trial
+├── UnknownDecisionError        LookupError      no decision of that number
 ├── StaleRolloutError           RuntimeError     somebody moved traffic since the decision was taken
 ├── TrainingRefusedError        ValueError       too little to learn from, or no proof
 ├── ModelUnavailableError       ConnectionError  the model does not answer
@@ -27,6 +30,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "BarredTextError",
     "BinduError",
     "BudgetExceededError",
     "ExperimentActiveError",
@@ -37,11 +41,13 @@ __all__ = [
     "InvalidPromptError",
     "ModelUnavailableError",
     "NoActivePromptError",
+    "NoExperimentError",
     "SchemaError",
     "StaleRolloutError",
     "StorageNotConfiguredError",
     "StorageUnavailableError",
     "TrainingRefusedError",
+    "UnknownDecisionError",
     "UnknownPromptError",
     "UnknownRuleError",
     "UnknownStrategyError",
@@ -112,6 +118,21 @@ class UnknownTaskError(BinduError, LookupError):
 
 class InvalidPromptError(BinduError, ValueError):
     """A prompt text, status or share that cannot be."""
+
+
+class BarredTextError(BinduError, ValueError):
+    """A text was on trial before, or one much like it, and did not win."""
+
+    def __init__(self, prompt_id: int, experiment_id: int, outcome: str) -> None:
+        how = {"rolled_back": "was rolled back", "inconclusive": "showed no clear gain"}.get(outcome, "did not win")
+        super().__init__(
+            f"This text was tried before: prompt {prompt_id} is the same or much like it and {how} in experiment "
+            f"{experiment_id}. Tried often enough, any prompt wins by chance. To try it all the same, say so: "
+            "again=True, or --again."
+        )
+        self.prompt_id = prompt_id
+        self.experiment_id = experiment_id
+        self.outcome = outcome
 
 
 class InvalidArgumentError(BinduError, ValueError):
@@ -186,3 +207,23 @@ class BudgetExceededError(_RunError, RuntimeError):
 
 class ImportRefusedError(BinduError, ValueError):
     """A file of logs that cannot be read; nothing of it was stored from the named line on."""
+
+
+class NoExperimentError(BinduError, LookupError):
+    """Something was asked of an experiment while no candidate is on trial."""
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(
+            f"No candidate of agent '{agent_id}' is on trial. Begin one with 'bindu train' or 'bindu prompt add'."
+        )
+        self.agent_id = agent_id
+
+
+class UnknownDecisionError(BinduError, LookupError):
+    """A decision was named that this agent's log does not have."""
+
+    def __init__(self, agent_id: str, decision_id: int) -> None:
+        super().__init__(
+            f"Agent '{agent_id}' has no decision {decision_id}. 'bindu canary status' lists the newest ones."
+        )
+        self.agent_id, self.decision_id = agent_id, decision_id

@@ -2,93 +2,199 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Final
 
-from bindu.dspy.arguments import checked_time
+from bindu.dspy.arguments import check_limit, checked_time
 from bindu.dspy.canary.controller import policy_now
-from bindu.dspy.decision import Policy, policy_used
-from bindu.dspy.evidence import MeansEvidence, better_mean, compare_means
-from bindu.dspy.models import Decision, Experiment, Prompt, PromptMetrics, TrainingRun
-from bindu.dspy.planning import expected_days, required_feedback
+from bindu.dspy.canary.looking import closes_at, evidence_of
+from bindu.dspy.decision import policy_used
+from bindu.dspy.errors import InvalidArgumentError
+from bindu.dspy.evidence import Evidence, standing
+from bindu.dspy.models import DIGITS, Arm, Decision, Experiment
+from bindu.dspy.planning import GAIN, Plan, expected_days, plan, required_feedback, window_hours_for
+from bindu.dspy.policy import Policy
+from bindu.dspy.reports import AgentStatus, ArmReport, BandPoint, PromptReport, TrialReport
+from bindu.dspy.rules.evidence import Win
+from bindu.dspy.rules.means import compare_means
+from bindu.dspy.sentences import caution, ending_sentence, means_sentence, no_prompt_sentence, trial_sentence
 from bindu.dspy.storage import Storage, agent_named, get_storage
+from bindu.dspy.windows import last_closed
+from bindu.settings import app_settings
 
-__all__ = ["AgentStatus", "PromptReport", "agent_status"]
+__all__ = ["AgentStatus", "PromptReport", "agent_status", "experiment_plan"]
 
-GAIN = 0.05  # the difference that ``days_to_see_gain`` speaks of, in score points
-SECONDS_A_DAY = 86_400
-CAUTIONS = {
-    "means": (
-        "The means rule knows no uncertainty: in simulation it promoted 23 % of identical prompts, "
-        "and 24 % of what it promoted was worse."
-    )
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptReport:
-    """One version and what users thought of it."""
-
-    prompt: Prompt
-    metrics: PromptMetrics
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentStatus:
-    """Everything that a page, a command or an exporter shows of one agent."""
-
-    sentence: str  # the verdict, for people
-    agent_id: str
-    share: float  # of the candidate, in [0, 1]
-    active: PromptReport | None
-    candidate: PromptReport | None
-    evidence: MeansEvidence | None  # while a candidate is on trial
-    experiment: Experiment | None  # the running one, else the last
-    decisions: tuple[Decision, ...]  # of that experiment, newest first
-    last_run: TrainingRun | None
-    prompts: tuple[PromptReport, ...]  # all versions, oldest first
-    feedback_per_day: float | None  # rated tasks of the live prompts, since the active one began
-    days_to_see_gain: float | None  # for a fair test to see 5 points at this rate and share
-    caution: str | None  # what to know about the experiment's rule
+SECONDS_A_DAY: Final = 86_400
+HOURS_A_DAY: Final = 24
+BAND_POINTS: Final = 2_000  # of the newest decisions; two weeks of hours are 336
 
 
 async def agent_status(agent_id: str | None = None, *, decisions: int = 20, now: datetime | None = None) -> AgentStatus:
     """Read how an agent is doing; ``decisions`` is how many of the newest ones to show."""
-    at = checked_time(now)
-    storage, agent = await get_storage(), agent_named(agent_id)
+    check_limit(decisions)
+    asked, storage, agent = checked_time(now), await get_storage(), agent_named(agent_id)
+    at = asked or await storage.now()
     serving = await storage.serving(agent)
     reports = await _reports(storage, agent)
     live = {report.prompt.id: report for report in reports}
     active = None if serving is None else live.get(serving.active.id)
     candidate = None if serving is None or serving.candidate is None else live.get(serving.candidate.id)
+    share = 0.0 if serving is None else serving.share
     newest = await storage.experiments(agent, limit=1)
     experiment = newest[0] if newest else None
-    log = () if experiment is None else await storage.decisions(agent, experiment_id=experiment.id, limit=decisions)
-    runs = await storage.runs(agent, limit=1)
-    share = 0.0 if serving is None else serving.share
-    per_day = None if active is None else _feedback_per_day(active, candidate, at or await storage.now())
+    log = await _log(storage, experiment, decisions)
     policy = policy_used(log) or policy_now(experiment)
+    trial = await _trial(storage, experiment, log, policy, share=share, now=at)
+    runs = await storage.runs(agent, limit=1)
+    per_day = None if active is None else _feedback_per_day(active, candidate, at)
     return AgentStatus(
-        sentence=_sentence(agent, active, candidate, share, experiment, policy=policy),
+        sentence=_sentence(agent, active, candidate, share, experiment, policy=policy, trial=trial),
         agent_id=agent,
         share=share,
         active=active,
         candidate=candidate,
         evidence=None if active is None or candidate is None else compare_means(active.metrics, candidate.metrics),
         experiment=experiment,
-        decisions=tuple(log),
+        policy=policy,
+        trial=trial,
+        decisions=tuple(log[:decisions]),
         last_run=runs[0] if runs else None,
         prompts=tuple(reports),
         feedback_per_day=per_day,
         days_to_see_gain=None if candidate is None else _days_to_see_gain(per_day, share),
-        caution=None if candidate is None else CAUTIONS.get(policy.rule),
+        caution=None if candidate is None else caution(policy),
     )
+
+
+async def experiment_plan(
+    *,
+    gain: float = GAIN,
+    share: float | None = None,
+    feedback_per_day: float | None = None,
+    agent_id: str | None = None,
+    now: datetime | None = None,
+) -> Plan:
+    """How long an experiment opened now would take, by the settings' numbers.
+
+    ``feedback_per_day`` is that of the past week unless it is given; then no database is needed. Raises
+    InvalidArgumentError, and NoActivePromptError when there is nothing to measure.
+    """
+    canary = app_settings.dspy.canary
+    if feedback_per_day is None:
+        storage = await get_storage()
+        rate = (await storage.baseline(agent_named(agent_id), now=checked_time(now))).feedback_per_hour
+    else:
+        rate = feedback_per_day / HOURS_A_DAY
+    hours = window_hours_for(rate, window_feedback=canary.window_feedback, most=canary.max_window_hours)
+    policy = Policy(**canary.model_dump(include={field.name for field in fields(Policy)}), window_hours=hours)
+    try:
+        return plan(policy, feedback_per_hour=rate, gain=gain, share=canary.initial_share if share is None else share)
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from None
 
 
 async def _reports(storage: Storage, agent_id: str) -> list[PromptReport]:
     prompts = await storage.prompts(agent_id)
     metrics = await storage.prompt_metrics(agent_id, [prompt.id for prompt in prompts])
     return [PromptReport(prompt=prompt, metrics=metrics[prompt.id]) for prompt in prompts]
+
+
+async def _log(storage: Storage, experiment: Experiment | None, decisions: int) -> list[Decision]:
+    if experiment is None:
+        return []
+    limit = max(decisions, BAND_POINTS) if experiment.policy.get("rule") == "evidence" else decisions
+    return await storage.decisions(experiment.agent_id, experiment_id=experiment.id, limit=limit)
+
+
+async def _trial(
+    storage: Storage,
+    experiment: Experiment | None,
+    log: Sequence[Decision],
+    policy: Policy,
+    *,
+    share: float,
+    now: datetime,
+) -> TrialReport | None:
+    if experiment is None or experiment.started_at is None or policy.rule != "evidence":
+        return None
+    evidence = await evidence_of(storage, experiment)
+    running = experiment.state == "running"
+    win = _win(evidence, policy)
+    needs_person = _needs_person(log) if running else None
+    age = now - experiment.started_at
+    planned = await _plan(storage, experiment, policy, log, now) if running else None
+    return TrialReport(
+        champion=bool(experiment.policy.get("champion", False)),
+        window=evidence.window,
+        standing=standing(evidence),
+        active=_arm(evidence, "active"),
+        candidate=_arm(evidence, "candidate"),
+        win=win,
+        feedback_alarm=evidence.feedback_alarm,
+        needs_person=needs_person,
+        paused=experiment.paused,
+        next_window_at=closes_at(experiment, evidence) if running else None,
+        windows_due=last_closed(policy, experiment.started_at, now) - evidence.window if running else 0,
+        ends_at=experiment.started_at + timedelta(hours=policy.timeout_hours) if running and win is None else None,
+        plan=planned,
+        days_left=None if needs_person or experiment.paused else _days_left(planned, policy, age, win, share),
+        band=tuple(map(_point, reversed(log))),
+    )
+
+
+def _arm(evidence: Evidence, arm: Arm) -> ArmReport:
+    """Its counts over all share epochs."""
+    return ArmReport(
+        units=sum(getattr(share, arm) for share in evidence.shares),
+        rated=sum(getattr(share, f"rated_{arm}") for share in evidence.shares),
+    )
+
+
+def _win(evidence: Evidence, policy: Policy) -> Win | None:
+    if evidence.won_window is None or evidence.won_log_e is None:
+        return None
+    hours = (evidence.window - evidence.won_window) * policy.window_hours
+    return Win(window=evidence.won_window, log_e=evidence.won_log_e, hours=hours)
+
+
+def _needs_person(log: Sequence[Decision]) -> str | None:
+    newest = next((decision for decision in log if decision.rule == "evidence"), None)
+    return newest.reason if newest is not None and newest.verdict == "ask" else None
+
+
+async def _plan(
+    storage: Storage, experiment: Experiment, policy: Policy, log: Sequence[Decision], now: datetime
+) -> Plan:
+    """At the rate of feedback of the past week, whatever was expected when the experiment opened."""
+    rate = (await storage.baseline(experiment.agent_id, now=now)).feedback_per_hour
+    first = log[-1].share_after if log and log[-1].verdict == "open" else policy.floor_share
+    return plan(policy, feedback_per_hour=rate, share=first)
+
+
+def _days_left(planned: Plan | None, policy: Policy, age: timedelta, win: Win | None, share: float) -> float | None:
+    if planned is None:
+        return None
+    if win is not None:
+        steps = ceil(round((1 - share) / policy.step, DIGITS))
+        rest = max(policy.settle_hours - win.hours, policy.window_hours)
+        return (rest + (steps - 1) * policy.window_hours) / HOURS_A_DAY
+    return None if planned.days is None else max(0.0, planned.days - age / timedelta(days=1))
+
+
+def _point(decision: Decision) -> BandPoint:
+    known = decision.evidence if decision.rule == "evidence" else {}
+    return BandPoint(
+        decision_id=decision.id,
+        at=decision.at,
+        verdict=decision.verdict,
+        share=decision.share_after,
+        estimate=known.get("estimate"),
+        low=known.get("low"),
+        high=known.get("high"),
+    )
 
 
 def _feedback_per_day(active: PromptReport, candidate: PromptReport | None, now: datetime) -> float | None:
@@ -113,33 +219,12 @@ def _sentence(
     experiment: Experiment | None,
     *,
     policy: Policy,
+    trial: TrialReport | None,
 ) -> str:
     if active is None:
-        return f"Agent '{agent_id}' has no prompt yet: call bootstrap_prompt(text) or run 'bindu prompt add'."
+        return no_prompt_sentence(agent_id)
     if candidate is None:
-        return f"Prompt {active.prompt.id} answers every request, {_rated(active)}.{_ending(experiment)}"
-    traffic = f"it has {share:.0%} of traffic"
-    name = f"Candidate {candidate.prompt.id}"
-    means = compare_means(active.metrics, candidate.metrics)
-    needed = policy.min_interactions
-    if means.candidate_count < needed:
-        return f"Too early to say: {name.lower()} has {means.candidate_count} of {needed} interactions; {traffic}."
-    if means.difference is None:
-        return f"Too early to say: {name.lower()} is {_rated(candidate)}, active is {_rated(active)}; {traffic}."
-    better = better_mean(means.active_mean, means.candidate_mean, means.candidate_count, needed)
-    word = {"candidate": "ahead", "active": "behind", None: "level"}[better]
-    return f"{name} is {word} ({means.difference:+.3f}): {_rated(candidate)}, against {_rated(active)}; {traffic}."
-
-
-def _rated(report: PromptReport) -> str:
-    metrics = report.metrics
-    if metrics.average_score is None:
-        return f"not rated yet in {metrics.num_interactions} interactions"
-    return f"rated {metrics.average_score:.3f} in {metrics.num_rated} of {metrics.num_interactions} interactions"
-
-
-def _ending(experiment: Experiment | None) -> str:
-    if experiment is None or experiment.outcome is None:
-        return ""
-    how = {"promoted": "was promoted", "rolled_back": "was rolled back", "inconclusive": "showed no clear gain"}
-    return f" The last candidate, prompt {experiment.candidate_id}, {how[experiment.outcome]}."
+        return ending_sentence(active, experiment)
+    if trial is None:
+        return means_sentence(active, candidate, share, policy)
+    return trial_sentence(candidate.prompt.id, trial, share, policy)

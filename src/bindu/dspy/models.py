@@ -47,7 +47,7 @@ Arm = Literal["active", "candidate"]
 PromptStatus = Literal["active", "candidate", "deprecated", "rolled_back"]
 FeedbackKind = Literal["rating", "thumbs_up"]
 TaskState = Literal["submitted", "working", "input-required", "completed", "canceled", "failed", "rejected"]
-Verdict = Literal["open", "hold", "step_up", "step_down", "promote", "roll_back"]
+Verdict = Literal["open", "hold", "step_up", "step_down", "won", "ask", "pause", "resume", "promote", "roll_back"]
 ExperimentOutcome = Literal["promoted", "rolled_back", "inconclusive"]
 RunOutcome = Literal["improved", "unchanged", "worse", "refused", "aborted"]
 
@@ -254,6 +254,7 @@ class Experiment:
     policy: JsonObject
     state: Literal["running", "ended"]
     epoch: int
+    paused: bool = False  # increases of the share are forbidden; stops are not
     outcome: ExperimentOutcome | None = None
     reason: str | None = None
     started_at: datetime | None = None
@@ -277,6 +278,7 @@ class Rollout:
     rule: str = "means"
     rule_version: int = 1
     actor: str = "controller"
+    paused: bool | None = None  # None leaves it as it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,6 +300,7 @@ class Decision:
     code_version: str
     actor: str
     at: datetime
+    closed_window: int | None = None  # the last window of evidence it was taken on; one decision each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,6 +149,11 @@ class Rubric:
             parts += [f"{number}. {one.rule}" for number, one in enumerate(self.rules, 1)]
         return "\n".join(parts)
 
+    @classmethod
+    def from_json(cls, stored: JsonObject) -> Rubric:
+        """What ``as_json`` gave."""
+        return cls(stored["instructions"], tuple(InducedRule.model_validate(one) for one in stored["rules"]))
+
     def as_json(self) -> JsonObject:
         """What the run's record keeps: each rule with the rows it came from."""
         return {"instructions": self.instructions, "rules": [one.model_dump() for one in self.rules]}
@@ -183,6 +188,10 @@ class Judge:
             self._engine.unreadable("judge", error)
             raise
         return dspy.Prediction(score=min(max(score, 0.0), 1.0), critique=str(verdict.critique))
+
+    def score(self, question: str, answer: str) -> float:
+        """The score in [0, 1] of an answer that no logged one stands beside."""
+        return float(self(dspy.Example(input=question), dspy.Prediction(output=answer)).score)
 
 
 class Imitation:

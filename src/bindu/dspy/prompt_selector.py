@@ -1,8 +1,8 @@
 """The hot path: one prompt per request, without I/O.
 
-Each agent is served from an immutable snapshot that is swapped whole. A timer of the running event loop asks which
-agents' traffic moved and swaps those at once; what users thought is counted beside it, one agent after another. While
-the database is away the last good snapshot stays.
+Each agent is served from an immutable snapshot that is swapped whole. The database announces whose traffic moved, and
+a timer of the running event loop asks for it besides, as announcements can be lost; what users thought is counted
+beside both, one agent after another. While the database is away the last good snapshot stays.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bindu.dspy.errors import BinduError, StorageUnavailableError
 from bindu.dspy.models import Arm, Prompt, PromptMetrics, Serving
 from bindu.dspy.prompts import prompt_view
 from bindu.dspy.routing import select
-from bindu.dspy.storage import agent_named, get_storage
+from bindu.dspy.storage import Storage, agent_named, get_storage
 from bindu.utils.logging import get_logger
 
 __all__ = ["Snapshot", "refresh_prompts", "select_prompt_with_canary", "stop_prompt_refresh"]
@@ -30,6 +30,7 @@ __all__ = ["Snapshot", "refresh_prompts", "select_prompt_with_canary", "stop_pro
 POLL_SECONDS = 0.5
 COUNT_SECONDS = 45.0  # metrics are at most 60 s old
 IDLE_SECONDS = 600.0  # an agent that nobody asked for is forgotten
+LISTEN_AGAIN_SECONDS = 60.0  # after it failed
 
 logger = get_logger("bindu.dspy.prompt_selector")
 
@@ -40,12 +41,13 @@ class Snapshot:
 
     serving: Serving | None
     answers: dict[Arm, dict[str, Any]]
+    pins: dict[str, Arm] = field(default_factory=dict, compare=False)  # arms of units that asked before
 
     def choose(self, unit_id: str | None, draw: float) -> dict[str, Any] | None:
         """The prompt for one request, None before bootstrap; ``draw`` in [0, 1) decides without a unit."""
         if self.serving is None:
             return None
-        return {**self.answers[select(self.serving, unit_id, draw)], "unit_id": unit_id}
+        return {**self.answers[select(self.serving, unit_id, draw, self.pins)], "unit_id": unit_id}
 
 
 async def select_prompt_with_canary(
@@ -95,9 +97,9 @@ async def stop_prompt_refresh() -> None:
 class _Trouble:
     """Runs what may fail now and must be tried again later; a lasting trouble is logged when it begins and ends."""
 
-    def __init__(self, what: str, is_loaded: Callable[[], bool]) -> None:
+    def __init__(self, what: str, meanwhile: Callable[[], str]) -> None:
         self._what = what
-        self._is_loaded = is_loaded
+        self._meanwhile = meanwhile
         self._kind: type[Exception] | None = None
 
     def __enter__(self) -> None:
@@ -113,8 +115,7 @@ class _Trouble:
         elif isinstance(error, Exception):
             if type(error) is not self._kind:
                 unexpected = None if isinstance(error, BinduError) else error
-                served = "the last good snapshot stays" if self._is_loaded() else "nothing was loaded yet"
-                logger.warning("%s failed, %s: %s", self._what, served, error, exc_info=unexpected)
+                logger.warning("%s failed, %s: %s", self._what, self._meanwhile(), error, exc_info=unexpected)
             self._kind = type(error)
         return isinstance(error, Exception)
 
@@ -131,10 +132,13 @@ class _Watched:
     asked_at: float = field(default_factory=monotonic)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # an older load must not overtake a newer one
     loading: asyncio.Task[None] | None = None  # beside the polls: a slow agent does not hold up the others
+    again: bool = False  # something moved after that load began
     trouble: _Trouble = field(init=False)
 
     def __post_init__(self) -> None:
-        self.trouble = _Trouble(f"Refreshing the prompts of '{self.agent_id}'", lambda: self.snapshot is not None)
+        self.trouble = _Trouble(
+            f"Refreshing the prompts of '{self.agent_id}'", lambda: _meanwhile(self.snapshot is not None)
+        )
 
     async def start(self) -> None:
         try:
@@ -151,14 +155,19 @@ class _Watched:
             self._swap(serving)
             self.error = None
 
-    def catch_up(self, version: int | None) -> None:
-        """Begin to load when something was not loaded yet, unless that is under way."""
-        if self.is_behind(version) and (self.loading is None or self.loading.done()):
+    def load_soon(self) -> None:
+        """Begin to load; asked while that is under way, however often, load once more after it."""
+        if self.loading is None or self.loading.done():
             self.loading = asyncio.get_running_loop().create_task(self._reload())
+        else:
+            self.again = True
 
     async def _reload(self) -> None:
+        self.again = True
         with self.trouble:
-            await self.load()
+            while self.again:
+                self.again = False
+                await self.load()
 
     async def count(self) -> None:
         """Count what users thought of the live prompts; this may take the database a while."""
@@ -197,8 +206,12 @@ class _Refresher:
         self._polling: asyncio.Task[None] | None = None
         self._counting: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
-        self._poll_trouble = _Trouble("Asking whether traffic moved", self._is_loaded)
-        self._count_trouble = _Trouble("Counting what users thought", self._is_loaded)
+        self._listening: asyncio.Task[None] | None = None
+        self._listens_to: Storage | None = None
+        self._listen_at = -inf
+        self._poll_trouble = _Trouble("Asking whether traffic moved", self._meanwhile)
+        self._count_trouble = _Trouble("Counting what users thought", self._meanwhile)
+        self._listen_trouble = _Trouble("Listening for rollouts", lambda: "polls still bring them")
         self._stopped = False
 
     async def watch(self, agent_id: str) -> _Watched:
@@ -215,11 +228,13 @@ class _Refresher:
         if self._timer is not None:
             self._timer.cancel()
         loading = [watched.loading for watched in self.watched.values()]
-        tasks = (self._polling, self._counting, *self._starting.values(), *loading)
+        tasks = (self._polling, self._counting, self._listening, *self._starting.values(), *loading)
         pending = [task for task in tasks if task is not None]
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
+        if self._listens_to is not None:
+            await self._listens_to.unlisten(self._moved)
 
     async def _start(self, agent_id: str) -> _Watched:
         watched = _Watched(agent_id)
@@ -234,8 +249,8 @@ class _Refresher:
         if not task.cancelled():
             task.exception()  # its callers have it; if they all left, nobody misses it
 
-    def _is_loaded(self) -> bool:
-        return any(watched.snapshot is not None for watched in self.watched.values())
+    def _meanwhile(self) -> str:
+        return _meanwhile(any(watched.snapshot is not None for watched in self.watched.values()))
 
     def _schedule(self) -> None:
         if self.watched and not self._stopped:
@@ -251,6 +266,8 @@ class _Refresher:
             self._forget_idle()
             with self._poll_trouble:
                 await self._catch_up()
+                self._start_counting()
+                self._start_listening()
         finally:
             self._schedule()
 
@@ -265,8 +282,27 @@ class _Refresher:
         watched = list(self.watched.values())
         versions = await (await get_storage()).serving_versions([agent.agent_id for agent in watched])
         for agent in watched:
-            agent.catch_up(versions.get(agent.agent_id))
-        self._start_counting()
+            if agent.is_behind(versions.get(agent.agent_id)):
+                agent.load_soon()
+
+    def _moved(self, agent_id: str) -> None:
+        watched = self.watched.get(agent_id)
+        if watched is not None and not self._stopped:
+            watched.load_soon()
+
+    def _start_listening(self) -> None:
+        """Beside the polls, which go on however long that takes."""
+        if (self._listening is None or self._listening.done()) and monotonic() >= self._listen_at:
+            self._listening = asyncio.get_running_loop().create_task(self._listen())
+
+    async def _listen(self) -> None:
+        self._listen_at = monotonic() + LISTEN_AGAIN_SECONDS
+        with self._listen_trouble:
+            self._listens_to = await get_storage()
+            began = await self._listens_to.listen(self._moved)
+            self._listen_at = -inf
+            if began:
+                await self._catch_up()  # nobody said what moved before
 
     def _start_counting(self) -> None:
         """Let it run beside the polls, unless it still does."""
@@ -303,6 +339,10 @@ async def _all(work: Iterable[Awaitable[None]]) -> None:
     """Wait for all, then raise the first failure: one agent's trouble is not the others'."""
     for error in filter(None, await asyncio.gather(*work, return_exceptions=True)):
         raise error
+
+
+def _meanwhile(is_loaded: bool) -> str:
+    return "the last good snapshot stays" if is_loaded else "nothing was loaded yet"
 
 
 def _live(serving: Serving | None) -> list[Prompt]:

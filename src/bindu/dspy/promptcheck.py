@@ -12,7 +12,7 @@ from typing import Literal
 
 from bindu.dspy.errors import InvalidPromptError
 
-__all__ = ["Refusal", "Rule", "check_prompt", "normalize_prompt", "same_text"]
+__all__ = ["SPACELESS", "Refusal", "Rule", "check_prompt", "normalize_prompt", "same_text"]
 
 Rule = Literal["protected", "variables", "length", "copied", "private", "language", "identical", "rolled_back"]
 
@@ -25,7 +25,7 @@ _VARIABLE = re.compile(
     re.DOTALL,
 )
 _WORD = re.compile(r"\w+")
-_SPACELESS = re.compile(  # scripts that put no space between words: Thai to Khmer, Japanese, Chinese
+SPACELESS = (  # scripts that put no space between words: Thai to Khmer, Japanese, Chinese
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003134f]"
 )
 _PRIVATE = {
@@ -159,7 +159,7 @@ def _runs(text: str) -> Iterator[str]:
     words = _WORD.findall(text.casefold())
     for start in range(len(words) - _COPY_WORDS + 1):
         yield " ".join(words[start : start + _COPY_WORDS])
-    characters = "".join(_SPACELESS.findall(text))
+    characters = "".join(re.findall(SPACELESS, text))
     for start in range(len(characters) - _COPY_CHARACTERS + 1):
         yield characters[start : start + _COPY_CHARACTERS]
 

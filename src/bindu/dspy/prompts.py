@@ -7,22 +7,29 @@ at most two prompts are live, whatever is asked for here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, NoReturn, get_args
 
+import msgspec
+
 from bindu.dspy.arguments import checked_share, checked_time, shown
-from bindu.dspy.errors import ExperimentActiveError, InvalidPromptError, UnknownPromptError
+from bindu.dspy.barred import barred_by, unpardoned
+from bindu.dspy.errors import BarredTextError, ExperimentActiveError, InvalidPromptError, UnknownPromptError
 from bindu.dspy.models import DIGITS, JsonObject, Prompt, PromptMetrics, PromptStatus, Serving, Trial
+from bindu.dspy.policy import Policy
 from bindu.dspy.promptcheck import normalize_prompt
 from bindu.dspy.storage import Storage, agent_named, get_storage, serving_or_raise
 from bindu.settings import app_settings
 
 __all__ = [
     "bootstrap_prompt",
+    "check_not_barred",
     "get_active_prompt",
     "get_candidate_prompt",
     "insert_prompt",
     "prompt_view",
+    "told_at_opening",
     "trial_policy",
     "update_prompt_status",
     "update_prompt_traffic",
@@ -44,9 +51,56 @@ def prompt_view(prompt: Prompt, metrics: PromptMetrics) -> dict[str, Any]:
     }
 
 
-def trial_policy() -> JsonObject:
-    """What is frozen in an experiment when it opens: the rule; its numbers stay the controller's constants."""
-    return {"rule": app_settings.dspy.canary.rule}
+async def trial_policy(
+    agent_id: str, share: float, *, champion: bool = False, now: datetime | None = None
+) -> JsonObject:
+    """What is frozen in an experiment when it opens with that share: the settings' rule, and its numbers.
+
+    The means rule leaves its numbers to the controller's constants. A champion has to be better, whatever the goal, and
+    no judge looks on, whose rubric is that of the prompt it comes back to beat.
+    Raises NoActivePromptError.
+    """
+    canary = app_settings.dspy.canary
+    if canary.rule == "means":
+        return {"rule": "means"}
+    from bindu.dspy.planning import fitted  # noqa: PLC0415 - serving loads this module and opens no experiment
+
+    baseline = await (await get_storage()).baseline(agent_id, now=now)
+    numbers = canary.model_dump(include={field.name for field in fields(Policy)})
+    if champion:
+        numbers |= {"goal": "better", "stated_gain": ""}
+    policy = fitted(
+        Policy(**numbers, judged=canary.judge_share > 0 and not champion),
+        baseline,
+        share=share,
+        window_feedback=canary.window_feedback,
+        max_window_hours=canary.max_window_hours,
+    )
+    stored: JsonObject = msgspec.to_builtins(policy)
+    return stored | ({"champion": True} if champion else {})
+
+
+def told_at_opening(why: str, policy: JsonObject) -> str:
+    """Why an experiment opens, and under the evidence rule how long it will take."""
+    if policy.get("rule", "means") == "means":
+        return why
+    from bindu.dspy.planning import expectation  # noqa: PLC0415 - as above
+
+    return f"{why} {expectation(msgspec.convert(policy, Policy))}"
+
+
+async def check_not_barred(text: str, *, agent_id: str | None = None) -> None:
+    """Raise BarredTextError when the text was tried before and did not win, or one that is much like it.
+
+    Raises NoActivePromptError too.
+    """
+    storage, agent = await get_storage(), agent_named(agent_id)
+    serving = await serving_or_raise(agent)
+    tried = unpardoned(await storage.tried_texts(agent), await storage.prompts(agent))
+    similar = app_settings.dspy.canary.similar_text
+    earlier = barred_by(_normal(text), tried, similar=similar, active=serving.active.text)
+    if earlier is not None:
+        raise BarredTextError(earlier.prompt_id, earlier.experiment_id, earlier.outcome)
 
 
 async def get_active_prompt(*, agent_id: str | None = None) -> dict[str, Any] | None:
@@ -74,13 +128,20 @@ async def bootstrap_prompt(text: str, *, agent_id: str | None = None, now: datet
 
 
 async def insert_prompt(
-    text: str, status: str, traffic: float, *, agent_id: str | None = None, now: datetime | None = None
+    text: str,
+    status: str,
+    traffic: float,
+    *,
+    agent_id: str | None = None,
+    again: bool = False,
+    now: datetime | None = None,
 ) -> int:
     """Store a new prompt and return its number.
 
     ``candidate`` begins a trial with that share of traffic (the active prompt gets the rest), ``active`` is only
-    for an agent without prompts, ``deprecated`` and ``rolled_back`` take no traffic. Raises InvalidPromptError,
-    NoActivePromptError, ExperimentActiveError.
+    for an agent without prompts, ``deprecated`` and ``rolled_back`` take no traffic. A candidate much like one that
+    did not win is only tried ``again`` on request. Raises InvalidPromptError, NoActivePromptError,
+    ExperimentActiveError, BarredTextError.
     """
     normal, kind, share, at = _normal(text), _status(status), checked_share(traffic), checked_time(now)
     storage, agent = await get_storage(), agent_named(agent_id)
@@ -88,7 +149,7 @@ async def insert_prompt(
         case "active":
             return await _insert_active(storage, agent, normal, share, at)
         case "candidate":
-            return await _insert_candidate(storage, agent, normal, share, at)
+            return await _insert_candidate(storage, agent, normal, share, again=again, now=at)
         case retired:
             if share:
                 raise InvalidPromptError(f"A {retired} prompt takes no traffic; insert it with traffic 0.")
@@ -215,7 +276,9 @@ async def _insert_active(storage: Storage, agent_id: str, text: str, share: floa
     return active.id
 
 
-async def _insert_candidate(storage: Storage, agent_id: str, text: str, share: float, now: datetime | None) -> int:
+async def _insert_candidate(
+    storage: Storage, agent_id: str, text: str, share: float, *, again: bool, now: datetime | None
+) -> int:
     if not 0 < share < 1:
         raise InvalidPromptError(
             f"A candidate shares traffic with the active prompt: above 0%, below 100%, not {share:.0%}."
@@ -223,6 +286,9 @@ async def _insert_candidate(storage: Storage, agent_id: str, text: str, share: f
     serving = await serving_or_raise(agent_id)
     if serving.candidate is not None:
         raise ExperimentActiveError(serving.candidate.id, serving.share)
+    if not again:  # asked after the version was read: a trial that ends meanwhile makes this one stale
+        await check_not_barred(text, agent_id=agent_id)
+    policy = await trial_policy(agent_id, share, now=now)
     trial = Trial(
         agent_id=agent_id,
         text=text,
@@ -230,9 +296,9 @@ async def _insert_candidate(storage: Storage, agent_id: str, text: str, share: f
         origin="manual",
         parent_id=serving.active.id,
         share=share,
-        policy=trial_policy(),
+        policy=policy,
         actor="person",
-        reason="Inserted as a candidate.",
+        reason=told_at_opening("Inserted as a candidate.", policy),
     )
     return (await storage.begin_trial(trial, now=now)).candidate_id
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
 
+from bindu.dspy.barred import barred_by
 from bindu.dspy.dataset import convert_to_dspy_examples
 from bindu.dspy.engine import ROLES, CountingEngine
 from bindu.dspy.errors import ModelUnavailableError, TrainingRefusedError
@@ -26,6 +27,7 @@ from bindu.dspy.objective import (
 from bindu.dspy.optimizer import Answer, Optimizer, answer_all
 from bindu.dspy.promptcheck import check_prompt, same_text
 from bindu.dspy.splits import Conversation, Split
+from bindu.dspy.units import TriedText
 
 __all__ = ["Choice", "Search", "planned_calls"]
 
@@ -56,6 +58,8 @@ class Search:
     engine: CountingEngine
     seed: int
     rolled_back: Sequence[str]
+    tried: Sequence[TriedText]  # by the canary, without a win
+    similar: float  # from this similarity on a proposal counts as tried
     margin: float
     fewest: int  # conversations that the gate must be able to score
     record: Record  # what the run's record shall remember, step by step
@@ -117,7 +121,10 @@ class Search:
         for number, one in enumerate(candidates):
             broken = check_prompt(one.text, active=self.prompt, training_texts=texts, rolled_back=self.rolled_back)
             refusals += [{"candidate": number, "rule": it.rule, "reason": it.reason} for it in broken]
-            if not broken:
+            earlier = barred_by(one.text, self.tried, similar=self.similar, active=self.prompt)
+            if earlier is not None:
+                refusals.append({"candidate": number, "rule": "tried", "reason": _tried(earlier)})
+            elif not broken:
                 permitted.append(one)
         self.record("prompt_refusals", refusals)
         if not permitted:
@@ -174,6 +181,11 @@ def _paired(ours: Sequence[_Mean | None], theirs: Sequence[_Mean | None]) -> lis
 
 def _score(answers: Sequence[_Mean | None]) -> float:
     return fmean([one.score for one in answers if one is not None] or [0.0])
+
+
+def _tried(earlier: TriedText) -> str:
+    how = "was rolled back" if earlier.outcome == "rolled_back" else "showed no clear gain"
+    return f"The prompt is much like prompt {earlier.prompt_id}, which was tried before and {how}."
 
 
 def _texts(row: Interaction) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +16,7 @@ from bindu.dspy.models import (
     Decision,
     Experiment,
     Feedback,
+    JsonObject,
     Prompt,
     PromptMetrics,
     PromptStatus,
@@ -26,6 +27,15 @@ from bindu.dspy.models import (
     TaskQuery,
     TrainingRun,
     Trial,
+)
+from bindu.dspy.units import (
+    Arrivals,
+    Baseline,
+    Closing,
+    CountedUnit,
+    FirstRequest,
+    ShareChange,
+    TriedText,
 )
 from bindu.settings import agent_or_default, app_settings
 
@@ -54,6 +64,17 @@ class Storage(Protocol):
 
     async def serving_versions(self, agent_ids: Sequence[str]) -> dict[str, int]:
         """The version of each of these agents that has a prompt: what routers poll."""
+
+    async def listen(self, moved: Callable[[str], None]) -> bool:
+        """Call ``moved`` in this event loop with an agent's id as soon as its traffic moved, until ``unlisten``.
+
+        Only a hint: notices are lost while the connection is, so poll as well, and call this again and again, which
+        renews it. True when hearing began just now: what moved before has to be read. False when it goes on, or when
+        STORAGE__LISTEN is off. Raises BinduError when notices do not arrive, as behind some poolers.
+        """
+
+    async def unlisten(self, moved: Callable[[str], None]) -> None:
+        """Undo ``listen``; the connection is closed when nobody listens any more."""
 
     async def prompt(self, agent_id: str, prompt_id: int) -> Prompt | None: ...
 
@@ -88,8 +109,10 @@ class Storage(Protocol):
         traffic moved since ``expected_version``, InvalidPromptError for the text of a live prompt.
         """
 
-    async def apply(self, rollout: Rollout, *, now: datetime | None = None) -> Decision:
+    async def apply(self, rollout: Rollout, *, closing: Closing | None = None, now: datetime | None = None) -> Decision:
         """Carry a rollout out and log it, by compare-and-swap on the serving version.
+
+        ``closing`` is written in the same transaction: of one experiment, each window is closed once, in order.
 
         With an outcome the experiment ends: ``promoted`` makes the candidate active and the old one
         ``deprecated``, anything else makes the candidate ``rolled_back``. Raises StaleRolloutError.
@@ -102,6 +125,42 @@ class Storage(Protocol):
 
     async def decisions(self, agent_id: str, *, experiment_id: int | None = None, limit: int = 100) -> list[Decision]:
         """Newest first."""
+
+    async def decision(self, agent_id: str, decision_id: int) -> Decision | None: ...
+
+    # the evidence of an experiment
+
+    async def baseline(self, agent_id: str, *, now: datetime | None = None) -> Baseline:
+        """How the agent did in the past week. Raises NoActivePromptError."""
+
+    async def evidence(self, agent_id: str, experiment_id: int) -> JsonObject | None:
+        """The state that the last ``Closing`` left, None before the first."""
+
+    async def arrivals(self, agent_id: str, experiment_id: int, *, until: datetime) -> Arrivals:
+        """The units first seen, and those first rated, up to ``until`` and not taken into account yet."""
+
+    async def first_answers(
+        self, agent_id: str, experiment_id: int, unit_ids: Sequence[str]
+    ) -> dict[str, list[JsonObject]]:
+        """The history of each unit's first task in the experiment; units whose task is gone are left out."""
+
+    async def set_judged(self, agent_id: str, experiment_id: int, scores: Mapping[str, float]) -> None:
+        """Store a model's scores, in [0, 1], by unit id; the first one stays, and what a closed window took in."""
+
+    async def share_changes(self, agent_id: str, experiment_id: int) -> list[ShareChange]:
+        """The experiment's share epochs, oldest first, from the decision log."""
+
+    async def first_requests(self, agent_id: str, experiment_id: int) -> list[FirstRequest]:
+        """All units that closed windows have taken in; grows with the experiment."""
+
+    async def counted_units(self, agent_id: str, experiment_id: int) -> list[CountedUnit]:
+        """All units that closed windows have counted; grows with the experiment."""
+
+    async def edited_units(self, agent_id: str, experiment_id: int) -> int:
+        """How many counted units have votes that no longer give the score that was counted (edited, added, deleted)."""
+
+    async def tried_texts(self, agent_id: str) -> list[TriedText]:
+        """The texts whose experiment ended without a promotion, newest first."""
 
     # tasks and feedback
 

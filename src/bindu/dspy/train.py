@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from uuid_utils.compat import uuid7
 
+from bindu.dspy.barred import unpardoned
 from bindu.dspy.dataset import build_dataset
 from bindu.dspy.engine import CountingEngine, InnerEngine, start_daemon
 from bindu.dspy.errors import (
@@ -33,7 +34,7 @@ from bindu.dspy.guard import ensure_system_stable
 from bindu.dspy.models import JsonObject, RunOutcome, Serving, TrainingRun, Trial
 from bindu.dspy.objective import Metric, ObjectiveName
 from bindu.dspy.optimizer import Optimizer, resolve_optimizer, running
-from bindu.dspy.prompts import trial_policy
+from bindu.dspy.prompts import told_at_opening, trial_policy
 from bindu.dspy.search import Choice, Search, planned_calls
 from bindu.dspy.splits import Split, conversations_of, count, refuse_too_few, split_or_refuse
 from bindu.dspy.storage import Storage, agent_named, close_storage, get_storage
@@ -240,9 +241,8 @@ class _Session:
     async def _prepared(self, split: Split) -> Search:
         # A deprecated prompt was active once: users and rivals change, and it has to win again. A rolled back one
         # lost its trial, and only a person may pardon it, by making it deprecated.
-        rolled_back = [
-            prompt.text for prompt in await self.storage.prompts(self.job.agent_id) if prompt.status == "rolled_back"
-        ]
+        prompts = await self.storage.prompts(self.job.agent_id)
+        tried = await self.storage.tried_texts(self.job.agent_id)
         return Search(
             prompt=self.serving.active.text,
             split=split,
@@ -250,7 +250,9 @@ class _Session:
             objective=self.job.objective,
             engine=self.engine,
             seed=self.job.seed,
-            rolled_back=rolled_back,
+            rolled_back=[prompt.text for prompt in prompts if prompt.status == "rolled_back"],
+            tried=unpardoned(tried, prompts),
+            similar=app_settings.dspy.canary.similar_text,
             margin=self.job.settings.accept_margin,
             fewest=self.job.settings.min_accept_conversations,
             record=self.details.__setitem__,
@@ -314,14 +316,16 @@ class _Session:
     async def _deploy(self, choice: Choice, verdict: GateVerdict) -> TrainingRun:
         """The run says why before the one transaction that begins the trial and ends the run."""
         await self.storage.save_run(replace(self._told(), reason=verdict.reason), now=self.job.now)
+        share = app_settings.dspy.canary.initial_share
+        policy = await trial_policy(self.job.agent_id, share, now=self.job.now)
         trial = Trial(
             agent_id=self.job.agent_id,
             text=choice.candidate.text,
             expected_version=self.serving.version,
             origin=self.job.optimizer.name,
             parent_id=self.serving.active.id,
-            share=app_settings.dspy.canary.initial_share,
-            policy=trial_policy(),
+            share=share,
+            policy=policy,
             metadata={
                 "run": str(self.record.id),
                 "gain": verdict.gain,
@@ -329,10 +333,10 @@ class _Session:
                 "select_score": choice.select_score,
             },
             run_id=self.record.id,
-            reason=verdict.reason,
+            reason=told_at_opening(verdict.reason, policy),
         )
         experiment = await self.storage.begin_trial(trial, now=self.job.now)
-        logger.info("%s Prompt %d is on trial.", verdict.reason, experiment.candidate_id)
+        logger.info("Prompt %d is on trial. %s", experiment.candidate_id, trial.reason)
         return replace(
             self._told(),
             state="ended",

@@ -2,16 +2,15 @@
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 
-BIN = Path(sys.executable).parent
+from commands import BIN, Bindu, bindu_at
+
 CONVERSATION = {
     "id": "a1",
     "conversation_id": "c1",
@@ -19,25 +18,10 @@ CONVERSATION = {
     "feedback": {"thumbs_up": True},
 }
 
-Bindu = Callable[..., subprocess.CompletedProcess[str]]
-
 
 @pytest.fixture
 def bindu(tmp_path: Path, postgres_url: str) -> Bindu:
-    def call(*words: str, stdin: str = "", program: tuple[str, ...] = (str(BIN / "bindu"),), **extra: str) -> Any:
-        environment = {"PATH": os.environ["PATH"], "STORAGE__POSTGRES_URL": postgres_url, "NO_COLOR": "1"}
-        return subprocess.run(
-            [*program, *words],
-            cwd=tmp_path,
-            env=environment | extra,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-
-    return call
+    return bindu_at(tmp_path, postgres_url)
 
 
 def leaf_commands() -> dict[str, Any]:
@@ -146,6 +130,12 @@ def test_training_during_an_experiment_is_refused_with_3(bindu: Bindu) -> None:
         (("prompt", "add", "absent.txt"), 2, "absent.txt"),
         (("runs", "list", "--limit", "-1"), 2, "greater than or equal to 1"),
         (("nonsense",), 2, "No such command"),
+        (("canary", "explain", "7"), 2, "has no decision 7"),
+        (("canary", "run"), 4, "has no active prompt"),
+        (("canary", "plan"), 4, "has no active prompt"),
+        (("canary", "plan", "--gain", "2", "--feedback-per-day", "9"), 2, "a gain between"),
+        (("canary", "check"), 3, "Begin one with 'bindu train'"),
+        (("canary", "pause", "--reason", "x"), 3, "Begin one with 'bindu train'"),
         (("feedback", "import", "absent.jsonl"), 2, "absent.jsonl"),
     ],
 )
@@ -189,7 +179,7 @@ def test_the_canary_has_nothing_to_do_without_a_candidate(bindu: Bindu, program:
 
 def test_each_canary_run_writes_one_decision(bindu: Bindu) -> None:
     bindu("prompt", "add", stdin="You help.")
-    bindu("prompt", "add", stdin="You help a lot.")
+    bindu("prompt", "add", stdin="You help a lot.", DSPY__CANARY__RULE="means")
     decisions = [json.loads(bindu("canary", "--json").stdout)["decision"] for _ in range(2)]
     assert [(d["verdict"], d["window"], d["share_after"]) for d in decisions] == [("hold", 1, 0.1), ("hold", 2, 0.1)]
 

@@ -1,4 +1,4 @@
-"""The rollout on a real database: one step per run, both ends stable, whoever dies when."""
+"""The specification's rule on a real database: one step per run, both ends stable, whoever dies when."""
 
 import asyncio
 import json
@@ -20,9 +20,15 @@ from bindu.dspy.models import Decision, Rollout
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.prompts import bootstrap_prompt, get_active_prompt, get_candidate_prompt, insert_prompt
 from bindu.dspy.storage import Storage, use_storage
+from bindu.settings import app_settings
 from faults import FaultyStorage, Killed
 
 TALK = [{"role": "user", "content": "Where is my parcel?"}, {"role": "assistant", "content": "On its way."}]
+
+
+@pytest.fixture(autouse=True)
+def _means(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_settings.dspy.canary, "rule", "means")
 
 
 async def rate(prompt_id: int, ratings: Sequence[int]) -> None:
@@ -178,9 +184,9 @@ class Overtaken:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.storage, name)
 
-    async def apply(self, rollout: Rollout, *, now: datetime | None = None) -> Decision:
-        await self.storage.apply(rollout, now=now)
-        return await self.storage.apply(rollout, now=now)
+    async def apply(self, rollout: Rollout, **options: Any) -> Decision:
+        await self.storage.apply(rollout, **options)
+        return await self.storage.apply(rollout, **options)
 
 
 async def test_who_comes_second_hears_so_and_the_controller_only_logs_it(
@@ -205,11 +211,11 @@ def test_the_command_that_came_second_says_so_and_succeeds(
         raise StaleRolloutError("default")
 
     monkeypatch.setattr(canary_command, "run_step", overtaken)
-    canary_command.step(None, True)
+    canary_command.step(agent=None, as_json=True)
     said = json.loads(capsys.readouterr().out)
     assert said["decision"] is None
     assert "Somebody else moved the traffic" in said["reason"]
-    canary_command.step(None, False)
+    canary_command.step(agent=None)
     assert "Somebody else moved the traffic" in capsys.readouterr().out
 
 
@@ -217,7 +223,7 @@ async def test_a_decision_of_another_version_of_the_rule_is_not_recomputed(stora
     await on_trial()
     await run_step()
     [stored, _] = await storage.decisions("default")
-    with pytest.raises(UnknownRuleError, match="'means version 2'; this version has means version 1"):
+    with pytest.raises(UnknownRuleError, match=r"'means version 2'; this version has .*means version 1"):
         replay(replace(stored, rule_version=2))
 
 
@@ -230,7 +236,8 @@ async def test_the_policy_is_the_experiments_and_its_open_numbers_are_the_consta
     decision = await run_step()
     assert decision is not None
     assert (decision.share_after, decision.rule) == (0.35, "means")
-    assert decision.inputs["policy"] == {"rule": "means", "min_interactions": 10, "step": 0.25}
+    used = {name: decision.inputs["policy"][name] for name in ("rule", "min_interactions", "step")}
+    assert used == {"rule": "means", "min_interactions": 10, "step": 0.25}
     [experiment] = await storage.experiments("default")
     assert experiment.policy == {"rule": "means"}
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, get_args
 
 import asyncpg
 import pytest
 
 from bindu.dspy.errors import SchemaError
+from bindu.dspy.models import Verdict
 from bindu.dspy.postgres import migrate
 from bindu.dspy.postgres.migrate import Migration, check, upgrade
+from bindu.dspy.postgres.partitions import create_month
+from bindu.dspy.postgres.queries import parse
 from bindu.dspy.postgres.storage import PostgresStorage
+from bindu.dspy.units import Closing, FirstRequest
 from bindu.settings import StorageSettings
 from conftest import execute
+from samples import AGENT, a_rollout, a_task, a_vote, id_at
 
 KNOWN = migrate.migrations()
+RELEASED = parse((Path(__file__).parents[2] / "statements_of_0001.sql").read_text(encoding="utf-8"))
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+OLD_TASK, OLD_VOTE = id_at(NOON), id_at(NOON + timedelta(minutes=5))
 
 
 def a_migration(name: str, sql: str) -> Migration:
@@ -60,6 +70,116 @@ async def description(url: str) -> list[str]:
     )
     await connection.close()
     return [line["line"] for line in found]
+
+
+async def written_by_the_first_release(url: str) -> None:
+    """A trial at 30 % with one rated unit, written with the statements that came with migration 0001."""
+    connection = await asyncpg.connect(url)
+
+    async def write(name: str, **values: Any) -> list[asyncpg.Record]:
+        query = RELEASED[name]
+        return await connection.fetch(query.sql, *query.arguments({"agent_id": AGENT, **values}))
+
+    async with connection.transaction():
+        await create_month(connection, (NOON.year, NOON.month))
+    await write("bootstrap_prompt", text="Be kind.", now=NOON)
+    await write("bootstrap_serving", active_id=1)
+    candidate = {"status": None, "parent_id": 1, "origin": "simba", "metadata": "{}", "now": NOON}
+    await write("insert_prompt", text="Be kinder.", **candidate)
+    await write("insert_experiment", active_id=1, candidate_id=2, policy='{"rule": "means"}', now=NOON)
+    for version, share in ((1, 0.1), (2, 0.3)):
+        serving = {"active_id": 1, "candidate_id": 2, "candidate_share": share, "experiment_id": 1}
+        assert await write("set_serving", expected_version=version, **serving)
+        decided = {"reason": "", "inputs": "{}", "evidence": "{}", "rule": "means", "rule_version": 1, "now": NOON}
+        by = {"code_version": "0.1.0", "actor": "controller", "experiment_id": 1}
+        moved = {"share_before": 0.0, "share_after": 0.1} if version == 1 else {"share_before": 0.1, "share_after": 0.3}
+        await write("insert_decision", verdict="open" if version == 1 else "step_up", **moved, **decided, **by)
+    await write("next_epoch", experiment_id=1)
+    task: dict[str, Any] = {"ids": OLD_TASK, "prompt_ids": 2, "experiment_ids": 1, "epochs": 0, "unit_ids": "ann"}
+    said = {"context_ids": None, "states": "completed", "histories": '[{"role": "user", "content": "Hello"}]'}
+    rest = {"usages": None, "latencies": 3.5, "created_ats": NOON}
+    await write("insert_tasks", **{name: [value] for name, value in {**task, **said, **rest}.items()})
+    [locked] = await write("lock_tasks", task_ids=[OLD_TASK])
+    vote: dict[str, Any] = {"task_ids": OLD_TASK, "ids": OLD_VOTE, "prompt_ids": 2, "unit_ids": locked["unit_id"]}
+    given = {"rater_ids": "ann", "kinds": "rating", "scores": 0.8, "datas": '{"rating": 4}', "comments": None}
+    late = {"idempotency_keys": None, "superseded_bys": None, "created_ats": NOON}
+    await write("insert_votes", **{name: [value] for name, value in {**vote, **given, **late}.items()})
+    await connection.close()
+
+
+async def check_what_the_first_release_wrote(url: str) -> None:
+    """Today's code reads it, goes on with it and ends it."""
+    storage = await PostgresStorage.connect(url, StorageSettings())
+    serving, experiment = await storage.serving(AGENT), await storage.experiment(AGENT, 1)
+    assert serving is not None
+    assert experiment is not None
+    assert (serving.share, serving.epoch, serving.experiment_id, experiment.paused) == (0.3, 1, 1, False)
+    assert (await storage.prompt_metrics(AGENT, [2]))[2].average_score == 0.8
+    assert [change.share for change in await storage.share_changes(AGENT, 1)] == [0.1, 0.3]
+    assert [decision.closed_window for decision in await storage.decisions(AGENT)] == [None, None]
+    found = await storage.arrivals(AGENT, 1, until=NOON + timedelta(days=1))
+    assert found.firsts == (FirstRequest(unit_id="ann", arm="candidate", epoch=0, first_at=NOON),)
+    assert found.rated == ()  # the rule of that time counts votes, not units
+    new = a_task(prompt_id=2, experiment_id=1, epoch=1, unit_id="ann", created_at=NOON + timedelta(hours=1))
+    await storage.add_tasks([new])
+    votes = [a_vote(OLD_TASK, 0.2, rater_id="ann"), a_vote(new.id, 0.6)]
+    await storage.add_feedback(votes)
+    [unit] = (await storage.arrivals(AGENT, 1, until=await storage.now())).rated
+    assert {vote.task_id for vote in unit.votes} == {OLD_TASK, new.id}
+    closing = Closing(window=1, evidence={"window": 1}, firsts=(("ann", 1),))
+    await storage.apply(await a_rollout(storage, verdict="won"), closing=closing)
+    await storage.apply(await a_rollout(storage, verdict="promote", share_after=1.0, outcome="promoted"))
+    assert [prompt.status for prompt in await storage.prompts(AGENT)] == ["deprecated", "active"]
+    await storage.close()
+
+
+async def files(url: str) -> dict[str, int]:
+    """Where each table's rows lie; a table that is rewritten moves."""
+    connection = await asyncpg.connect(url)
+    found = await connection.fetch(
+        "SELECT relname, relfilenode FROM pg_class WHERE relnamespace = 'bindu_dspy'::regnamespace AND relkind = 'r'"
+    )
+    await connection.close()
+    return {table["relname"]: table["relfilenode"] for table in found}
+
+
+async def test_a_database_of_the_first_release_upgrades_without_a_rewrite_and_goes_on(
+    blank_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, *KNOWN[:1])
+    await upgrade(blank_url)
+    await written_by_the_first_release(blank_url)
+    before = await files(blank_url)
+    assert {"units", "task_feedback_2026_06"} <= set(before)
+    pretend(monkeypatch, *KNOWN)
+    await upgrade(blank_url)
+    after = await files(blank_url)
+    assert {name: after[name] for name in before} == before
+    await check_what_the_first_release_wrote(blank_url)
+
+
+async def test_a_replica_of_the_first_release_may_still_write_after_the_upgrade(postgres_url: str) -> None:
+    await written_by_the_first_release(postgres_url)
+    await check_what_the_first_release_wrote(postgres_url)
+
+
+async def test_every_statement_of_the_first_release_is_one_of_todays_schema(postgres_url: str) -> None:
+    connection = await asyncpg.connect(postgres_url)
+    for query in RELEASED.values():
+        assert len((await connection.prepare(query.sql)).get_parameters()) == len(query.parameters)
+    await connection.close()
+
+
+async def test_the_database_takes_every_verdict_there_is_and_no_other(postgres_url: str) -> None:
+    await written_by_the_first_release(postgres_url)
+    for verdict in get_args(Verdict):
+        await execute(postgres_url, f"UPDATE bindu_dspy.decisions SET verdict = '{verdict}' WHERE id = 2")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await execute(postgres_url, "UPDATE bindu_dspy.decisions SET verdict = 'guess' WHERE id = 2")
+
+
+def test_the_first_migration_is_as_it_was_released() -> None:
+    assert KNOWN[0].sha256 == "5299d22349fdb693e30093a416945eb920568bb8e9b280b66644820b91292197"
 
 
 async def test_a_blank_database_gets_everything_in_order_and_only_once(blank_url: str) -> None:

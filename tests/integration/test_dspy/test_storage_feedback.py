@@ -18,7 +18,7 @@ from bindu.dspy.models import Feedback, TaskQuery
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import Storage
 from bindu.settings import StorageSettings
-from samples import AGENT, a_task, a_vote
+from samples import AGENT, a_task, a_vote, open_trial
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -44,6 +44,15 @@ async def test_a_vote_carries_what_its_task_knows(storage: Storage, postgres_url
     (stored,) = await stored_votes(postgres_url)
     assert (stored["prompt_id"], stored["unit_id"], stored["score"]) == (1, "ann", 0.8)
     assert (stored["comment"], stored["created_at"], stored["superseded_by"]) == ("Late\ufffd.", START, None)
+
+
+async def test_a_vote_names_the_experiment_of_its_task_if_there_is_one(storage: Storage, postgres_url: str) -> None:
+    experiment = await open_trial(storage)
+    ids = await storage.add_tasks([a_task(), a_task(experiment_id=experiment.id)])
+    votes = [a_vote(task_id) for task_id in ids]
+    await storage.add_feedback(votes)
+    stored = {vote["id"]: vote["experiment_id"] for vote in await stored_votes(postgres_url)}
+    assert stored == {votes[0].id: None, votes[1].id: experiment.id}
 
 
 async def test_a_later_vote_supersedes_the_raters_earlier_one_and_keeps_it(storage: Storage, postgres_url: str) -> None:

@@ -201,7 +201,8 @@ async def test_an_old_month_can_be_dropped_and_comes_back_when_it_is_written_to(
 
 
 async def test_the_database_refuses_what_the_code_must_not_write(storage: Storage, postgres_url: str) -> None:
-    await open_trial(storage)
+    experiment = await open_trial(storage)
+    await storage.add_tasks([a_task(experiment_id=experiment.id)])
     for statement in (
         "UPDATE bindu_dspy.serving SET candidate_share = 1.1",
         "UPDATE bindu_dspy.serving SET candidate_share = 'NaN'",
@@ -216,6 +217,14 @@ async def test_the_database_refuses_what_the_code_must_not_write(storage: Storag
         'INSERT INTO bindu_dspy.decisions SELECT agent_id, id + 1, experiment_id, "window", verdict, share_before, '
         "share_after, reason, inputs, evidence, rule, rule_version, code_version, actor, at FROM bindu_dspy.decisions",
         "DELETE FROM bindu_dspy.prompts",
+        "UPDATE bindu_dspy.experiments SET closed_window = 0",
+        "UPDATE bindu_dspy.experiments SET paused = NULL",
+        "UPDATE bindu_dspy.units SET cost = -1",
+        "UPDATE bindu_dspy.units SET judged = 'NaN'",
+        "UPDATE bindu_dspy.units SET rated_at = now()",
+        "UPDATE bindu_dspy.units SET counted_window = 1, kind = 'rating', score = 1",
+        "UPDATE bindu_dspy.units SET rated_at = now(), rater_id = '', score = 1",
+        "UPDATE bindu_dspy.units SET rated_at = now(), rater_id = '', counted_window = 1",
     ):
         with pytest.raises(asyncpg.IntegrityConstraintViolationError):
             await execute(postgres_url, statement)

@@ -37,6 +37,7 @@ from bindu.dspy.models import Feedback, PromptCandidate, Rollout, Task, TaskQuer
 from bindu.dspy.objective import Objective
 from bindu.dspy.optimizer import Plan, SimbaOptimizer
 from bindu.dspy.postgres.storage import PostgresStorage
+from bindu.dspy.prompts import insert_prompt, update_prompt_status
 from bindu.dspy.search import MAX_TRAIN_ROWS
 from bindu.dspy.simulation.desk import BAD_PROMPT, IDEAL_PROMPT, START_PROMPT
 from bindu.dspy.simulation.engine import SimulatedEngine
@@ -247,6 +248,18 @@ async def test_a_prompt_that_was_rolled_back_is_not_tried_again(storage: Postgre
     await storage.add_prompt("default", IDEAL_PROMPT, "rolled_back")
     with pytest.raises(TrainingRefusedError, match="tried before and rolled back"):
         await train_async(Proposes(IDEAL_PROMPT.lower()), engine=SimulatedEngine(0))
+    assert await is_stable(storage)
+
+
+async def test_a_prompt_much_like_one_that_lost_its_trial_is_not_tried_again(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    number = await insert_prompt(f"{IDEAL_PROMPT}\n- Be quick.", "candidate", 0.1)
+    await update_prompt_status(number, "rolled_back")
+    with pytest.raises(TrainingRefusedError, match=f"much like prompt {number}, which was tried before and was rolled"):
+        await train_async(Proposes(IDEAL_PROMPT), engine=SimulatedEngine(0))
+    run = await only_run(storage)
+    assert (run.outcome, run.details["prompt_refusals"][0]["rule"]) == ("refused", "tried")
+    assert "accept" not in run.details  # no conversation was spent on its proof
     assert await is_stable(storage)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bindu.dspy.models import Prompt, Serving
+from bindu.dspy.models import Arm, Prompt, Serving
 from bindu.dspy.routing import arm_of, salt_of, select
 
 shares = st.floats(0, 1)
@@ -67,6 +67,40 @@ def test_the_share_of_a_million_units_is_within_three_sigma(share: float) -> Non
     salt, count = salt_of("support", 7), 1_000_000
     candidates = sum(arm_of(f"conversation-{number}", salt, share) == "candidate" for number in range(count))
     assert abs(candidates / count - share) < 3 * math.sqrt(share * (1 - share) / count)
+
+
+def test_raising_the_share_moves_no_unit_of_a_million_out_of_the_candidate() -> None:
+    low, high, full = (serving(share, experiment_id=3) for share in (0.1, 0.4, 1.0))
+    seen = [unit for unit in map(str, range(1_000_000)) if select(low, unit, 0.0) == "candidate"]
+    assert len(seen) > 99_000
+    assert all(select(raised, unit, 0.0) == "candidate" for raised in (high, full) for unit in seen)
+
+
+@given(st.lists(st.tuples(units, shares), max_size=30), shares)
+def test_pins_change_no_arm(asked: list[tuple[str, float]], share: float) -> None:
+    pins: dict[str, Arm] = {}
+    for unit, draw in asked:
+        assert select(serving(share), unit, draw, pins) == select(serving(share), unit, draw)
+    assert set(pins) <= {unit for unit, _ in asked}
+
+
+@given(units, shares, st.floats(0, 1, exclude_max=True))
+def test_a_pinned_unit_is_not_placed_again(unit: str, share: float, draw: float) -> None:
+    arm = select(serving(share), unit, draw)
+    other: Arm = "active" if arm == "candidate" else "candidate"
+    assert select(serving(share), unit, draw, {unit: other}) == other
+
+
+def test_pins_stay_few_and_short() -> None:
+    pins: dict[str, Arm] = {}
+    for unit in IDS:
+        select(serving(0.5), unit, 0.0, pins)
+        assert len(pins) <= 10_000
+    assert pins
+    pins.clear()
+    select(serving(0.5), "a" * 1_000_000, 0.0, pins)
+    select(serving(0.5), None, 0.0, pins)
+    assert not pins
 
 
 def test_arms_of_two_experiments_and_of_two_agents_are_independent() -> None:

@@ -5,25 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from math import isclose
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bindu.dspy.arguments import checked_time
-from bindu.dspy.decision import Policy, decide, last_step_at, move_to, policy_of
-from bindu.dspy.errors import InvalidArgumentError, StaleRolloutError
-from bindu.dspy.evidence import better_mean
+from bindu.dspy.canary.champion import open_champion_test
+from bindu.dspy.canary.judging import judge_arrivals
+from bindu.dspy.canary.looking import closes_at, evidence_of, look
+from bindu.dspy.decision import by_means, last_step_at, move_to, policy_of
+from bindu.dspy.errors import InvalidArgumentError, StaleRolloutError, UnknownRuleError
 from bindu.dspy.models import DIGITS, Decision, Experiment, Rollout, Serving
+from bindu.dspy.policy import Policy
+from bindu.dspy.rules import RULES
+from bindu.dspy.rules.means import better_mean
 from bindu.dspy.storage import Storage, agent_named, get_storage
+from bindu.dspy.units import Closing
 from bindu.utils.logging import get_logger
+
+if TYPE_CHECKING:
+    from bindu.dspy.engine import InnerEngine
 
 __all__ = [
     "MIN_INTERACTIONS_THRESHOLD",
     "TRAFFIC_STEP",
     "compare_metrics",
+    "next_step",
     "policy_now",
     "promote_step",
     "rollback_step",
     "run_canary_controller",
     "run_step",
+    "why_no_step",
 ]
 
 MIN_INTERACTIONS_THRESHOLD = 20  # of the candidate, before its mean is looked at
@@ -76,47 +87,86 @@ async def run_canary_controller(*, agent_id: str | None = None, now: datetime | 
         logger.warning("%s", error)
 
 
-async def run_step(*, agent_id: str | None = None, now: datetime | None = None) -> Decision | None:
-    """Decide and apply one step; return the logged decision, None when no experiment runs.
+async def run_step(
+    *, agent_id: str | None = None, engine: InnerEngine | None = None, now: datetime | None = None
+) -> Decision | None:
+    """Decide and apply one step; return the logged decision, None when there is nothing to decide (yet).
 
-    Raises StaleRolloutError when somebody else moved the traffic first, and UnknownRuleError.
+    Without a candidate on trial the champion may be due to come back: then its experiment opens. Where a judge is
+    wanted it is asked first, ``engine`` instead of the model that the settings name. Raises StaleRolloutError when
+    somebody else moved the traffic first, and UnknownRuleError.
     """
-    at = checked_time(now)
-    storage, agent = await get_storage(), agent_named(agent_id)
-    serving = await storage.serving(agent)
-    if serving is None or serving.candidate is None:
-        logger.info("Agent '%s' has no candidate on trial: nothing to decide", agent)
+    storage, agent, at = await get_storage(), agent_named(agent_id), checked_time(now)
+    decided = await _decided(storage, agent, at)
+    if decided is not None and await judge_arrivals(storage, *decided, engine=engine):
+        decided = await _decided(storage, agent, at)
+    if decided is None:
+        await open_champion_test(agent, at or await storage.now())
         return None
-    rollout = await _decided(storage, serving, serving.candidate.id, at)
-    decision = await storage.apply(rollout, now=at)
+    rollout, closing = decided
+    decision = await storage.apply(rollout, closing=closing, now=at)
+    share = 100 * decision.share_after
     logger.info(
         "Agent '%s': %s, candidate at %.0f%% of traffic. %s",
-        agent,
+        decision.agent_id,
         decision.verdict,
-        100 * decision.share_after,
+        share,
         decision.reason,
     )
     return decision
 
 
+async def next_step(*, agent_id: str | None = None, now: datetime | None = None) -> Rollout | None:
+    """What ``run_step`` would do now, without doing it and without asking the judge."""
+    decided = await _decided(await get_storage(), agent_named(agent_id), checked_time(now))
+    return None if decided is None else decided[0]
+
+
+async def why_no_step(*, agent_id: str | None = None) -> str:
+    """A sentence on what ``run_step`` waits for when it has nothing to decide."""
+    storage, agent = await get_storage(), agent_named(agent_id)
+    serving = await storage.serving(agent)
+    running = None if serving is None else serving.experiment_id
+    experiment = None if running is None else await storage.experiment(agent, running)
+    if experiment is None:
+        return "No candidate is on trial: nothing to do."
+    when = closes_at(experiment, await evidence_of(storage, experiment))
+    return f"The next window closes at {when:%Y-%m-%d %H:%M %Z}: nothing to decide until then."
+
+
 def policy_now(experiment: Experiment | None) -> Policy:
-    """What a step taken by this process would go by: numbers that the experiment leaves open are today's constants."""
+    """What a step taken by this process would go by: numbers that the means rule leaves open are today's constants.
+
+    Raises UnknownRuleError when the experiment has a rule that is not here.
+    """
     frozen = {} if experiment is None else experiment.policy
+    rule = frozen.get("rule", "means")
+    if rule not in RULES:
+        raise UnknownRuleError(rule, tuple(RULES))
     return policy_of(frozen, min_interactions=MIN_INTERACTIONS_THRESHOLD, step=TRAFFIC_STEP)
 
 
-async def _decided(storage: Storage, serving: Serving, candidate_id: int, now: datetime | None) -> Rollout:
+async def _decided(storage: Storage, agent_id: str, at: datetime | None) -> tuple[Rollout, Closing | None] | None:
+    serving = await storage.serving(agent_id)
+    if serving is None or serving.candidate is None or serving.experiment_id is None:
+        logger.info("Agent '%s' has no candidate on trial: nothing to decide", agent_id)
+        return None
+    experiment = await storage.experiment(agent_id, serving.experiment_id)
+    policy = policy_now(experiment)
+    if experiment is None or policy.rule == "means":
+        return await _by_means(storage, serving, serving.candidate.id, policy, at), None
+    found = await look(storage, serving, experiment, at or await storage.now())
+    return None if found is None else (found.rollout, found.closing)
+
+
+async def _by_means(
+    storage: Storage, serving: Serving, candidate_id: int, policy: Policy, now: datetime | None
+) -> Rollout:
     agent, active_id, experiment_id = serving.agent_id, serving.active.id, serving.experiment_id
-    experiment = None if experiment_id is None else await storage.experiment(agent, experiment_id)
     metrics = await storage.prompt_metrics(agent, [active_id, candidate_id], now=now)
     newest = await storage.decisions(agent, experiment_id=experiment_id, limit=1)
-    return decide(
-        serving,
-        metrics[active_id],
-        metrics[candidate_id],
-        policy_now(experiment),
-        last_step=last_step_at(newest[0] if newest else None),
-    )
+    last_step = last_step_at(newest[0] if newest else None)
+    return by_means(serving, metrics[active_id], metrics[candidate_id], policy, last_step=last_step)
 
 
 async def _step(
@@ -129,7 +179,7 @@ async def _step(
     serving = await storage.serving(agent)
     if serving is None or not _still_so(serving, *pair):
         raise StaleRolloutError(agent)
-    return await storage.apply(move_to(serving, serving.share + step, reason=reason, actor="controller"), now=at)
+    return await storage.apply(move_to(serving, serving.share + step, reason=reason, actor="script"), now=at)
 
 
 def _still_so(serving: Serving, active: dict[str, Any], candidate: dict[str, Any]) -> bool:

@@ -1,51 +1,202 @@
-"""``bindu canary``: one step of the rollout. Also ``python -m bindu.dspy.cli.canary``."""
+"""``bindu canary``: the rollout, its evidence, and a person's word. Also ``python -m bindu.dspy.cli.canary``."""
 
 from __future__ import annotations
 
-import typer
+import getpass
+from typing import Annotated, Any
 
-from bindu.dspy.canary.controller import run_step
-from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run, start
+import typer
+from rich.console import RenderableType
+
+from bindu.dspy.canary.checking import check_experiment, explain_decision
+from bindu.dspy.canary.controller import next_step, run_step, why_no_step
+from bindu.dspy.canary.verbs import Verb, carry_out, ordered
+from bindu.dspy.cli.band import band_plot
+from bindu.dspy.cli.figures import explained, status_parts
+from bindu.dspy.cli.output import (
+    AgentOption,
+    DryRunOption,
+    JsonOption,
+    emit,
+    plot_width,
+    run,
+    stack,
+    start,
+    with_sentence,
+)
 from bindu.dspy.errors import StaleRolloutError
-from bindu.dspy.insights import agent_status
-from bindu.dspy.models import Decision
+from bindu.dspy.insights import agent_status, experiment_plan
+from bindu.dspy.models import Decision, Rollout
+from bindu.dspy.planning import GAIN
+from bindu.dspy.reports import AgentStatus
 from bindu.settings import agent_or_default
 
 __all__ = ["app"]
 
-NOTHING = "No candidate is on trial: nothing to do."
+DIFFERENT = 1  # exit code of a check that found something
+
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the decision log.")]
+ActorOption = Annotated[str | None, typer.Option("--actor", help="Who says so; default the system's user name.")]
 
 app = typer.Typer(help="Move traffic between the active and the candidate prompt.", invoke_without_command=True)
 
 
 @app.callback()
-def default(ctx: typer.Context, agent: AgentOption = None, as_json: JsonOption = False) -> None:
+def default(
+    ctx: typer.Context, dry_run: DryRunOption = False, agent: AgentOption = None, as_json: JsonOption = False
+) -> None:
     """Run one step when no subcommand is named.
 
     Example: bindu canary
     """
     if ctx.invoked_subcommand is None:
-        step(agent, as_json)
+        step(dry_run, agent, as_json)
 
 
 @app.command("run")
-def step(agent: AgentOption = None, as_json: JsonOption = False) -> None:
+def step(dry_run: DryRunOption = False, agent: AgentOption = None, as_json: JsonOption = False) -> None:
     """Look at the evidence once and move traffic by at most one step.
 
     Example: bindu canary run --agent support
     """
-    decision, reason = run(lambda: _step(agent_or_default(agent)))
-    emit({"decision": decision, "reason": reason}, as_json=as_json, text=lambda: _sentence(decision, reason))
+    agent_id = agent_or_default(agent)
+    _tell(run(lambda: _next_step(agent_id) if dry_run else _step(agent_id)), dry_run=dry_run, as_json=as_json)
 
 
 @app.command("status")
-def status(agent: AgentOption = None, as_json: JsonOption = False) -> None:
-    """Say how the experiment stands, a sentence first.
+def status(
+    plot: Annotated[bool | None, typer.Option("--plot/--no-plot", help="Default: in a terminal.")] = None,
+    agent: AgentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how the experiment stands: a sentence first, then the numbers, then the band over time.
 
-    Example: bindu canary status --json
+    Example: bindu canary status --no-plot
     """
     found = run(lambda: agent_status(agent_id=agent_or_default(agent)))
-    emit(found, as_json=as_json, text=lambda: found.sentence)
+    emit(found, as_json=as_json, text=lambda: _status(found, plot))
+
+
+@app.command("explain")
+def explain(
+    number: Annotated[int, typer.Argument(min=1, max=2**31 - 1, metavar="ID", help="The decision's number.")],
+    agent: AgentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a decision again from its stored inputs, and show them.
+
+    Example: bindu canary explain 12
+    """
+    found = run(lambda: explain_decision(number, agent_id=agent_or_default(agent)))
+    emit(found, as_json=as_json, text=lambda: stack(found.sentence, *explained(found)))
+
+
+@app.command("plan")
+def plan(
+    gain: Annotated[float, typer.Option(help="The difference to see, in score points, 0 to 1.")] = GAIN,
+    feedback_per_day: Annotated[float | None, typer.Option(min=0, help="Votes; default the past week's.")] = None,
+    share: Annotated[float | None, typer.Option(help="The candidate's at the start; default the setting.")] = None,
+    agent: AgentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how long an experiment takes, before it opens.
+
+    Example: bindu canary plan --gain 0.05 --feedback-per-day 120
+    """
+    found = run(
+        lambda: experiment_plan(
+            gain=gain, share=share, feedback_per_day=feedback_per_day, agent_id=agent_or_default(agent)
+        )
+    )
+    steps = "".join(f"\n  {step.share:.0%} of traffic for {step.days:.1f} days" for step in found.path)
+    emit(with_sentence(found), as_json=as_json, text=lambda: found.sentence + steps)
+
+
+@app.command("check")
+def check(agent: AgentOption = None, as_json: JsonOption = False) -> None:
+    """Rebuild the newest experiment's evidence from its log, take all its decisions again, and compare.
+
+    Example: bindu canary check --json
+    """
+    found = run(lambda: check_experiment(agent_id=agent_or_default(agent)))
+    emit(with_sentence(found), as_json=as_json, text=lambda: found.sentence)
+    if found.differences:
+        raise typer.Exit(DIFFERENT)
+
+
+@app.command("pause")
+def pause(
+    reason: ReasonOption,
+    actor: ActorOption = None,
+    dry_run: DryRunOption = False,
+    agent: AgentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Forbid that the candidate's share rises; evidence and stops run on.
+
+    Example: bindu canary pause --reason 'A release is under way.'
+    """
+    _say("pause", reason, actor, dry_run=dry_run, agent=agent, as_json=as_json)
+
+
+@app.command("resume")
+def resume(
+    reason: ReasonOption,
+    actor: ActorOption = None,
+    dry_run: DryRunOption = False,
+    agent: AgentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Allow again that the candidate's share rises.
+
+    Example: bindu canary resume --reason 'The release is out.'
+    """
+    _say("resume", reason, actor, dry_run=dry_run, agent=agent, as_json=as_json)
+
+
+@app.command("abort")
+def abort(
+    reason: ReasonOption,
+    actor: ActorOption = None,
+    dry_run: DryRunOption = False,
+    agent: AgentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End the experiment without a judgement on the candidate; the active prompt gets all traffic.
+
+    Example: bindu canary abort --reason 'The shop was down for a day.'
+    """
+    _say("abort", reason, actor, dry_run=dry_run, agent=agent, as_json=as_json)
+
+
+@app.command("promote")
+def promote(
+    reason: ReasonOption,
+    actor: ActorOption = None,
+    dry_run: DryRunOption = False,
+    agent: AgentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the candidate the active prompt, whatever the evidence says.
+
+    Example: bindu canary promote --reason 'It fixes the refund policy.'
+    """
+    _say("promote", reason, actor, dry_run=dry_run, agent=agent, as_json=as_json)
+
+
+@app.command("rollback")
+def rollback(
+    reason: ReasonOption,
+    actor: ActorOption = None,
+    dry_run: DryRunOption = False,
+    agent: AgentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take all traffic from the candidate and end the experiment.
+
+    Example: bindu canary rollback --reason 'It promises discounts.'
+    """
+    _say("rollback", reason, actor, dry_run=dry_run, agent=agent, as_json=as_json)
 
 
 async def _step(agent_id: str) -> tuple[Decision | None, str]:
@@ -54,14 +205,53 @@ async def _step(agent_id: str) -> tuple[Decision | None, str]:
         decision = await run_step(agent_id=agent_id)
     except StaleRolloutError as error:
         return None, str(error)
-    return decision, NOTHING if decision is None else decision.reason
+    return decision, await why_no_step(agent_id=agent_id) if decision is None else decision.reason
 
 
-def _sentence(decision: Decision | None, reason: str) -> str:
-    if decision is None:
+async def _next_step(agent_id: str) -> tuple[Rollout | None, str]:
+    rollout = await next_step(agent_id=agent_id)
+    return rollout, await why_no_step(agent_id=agent_id) if rollout is None else rollout.reason
+
+
+def _say(verb: Verb, reason: str, actor: str | None, *, dry_run: bool, agent: str | None, as_json: bool) -> None:
+    """Carry a person's word out; unlike the schedule, a person must learn by the exit code that it came too late."""
+    already = {"pause": "The experiment is paused already.", "resume": "The experiment is not paused."}.get(verb, "")
+
+    async def service() -> tuple[Decision | Rollout | None, str]:
+        do = ordered if dry_run else carry_out
+        done = await do(verb, reason=reason, actor=actor or _user(), agent_id=agent_or_default(agent))
+        return done, already if done is None else done.reason
+
+    _tell(run(service), dry_run=dry_run, as_json=as_json)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # no such user, as in many containers
+        return "person"
+
+
+def _tell(done: tuple[Decision | Rollout | None, str], *, dry_run: bool, as_json: bool) -> None:
+    """One shape for all that moves traffic: the logged decision, or with ``--dry-run`` the move that would be."""
+    move, reason = done
+    result: dict[str, Any] = {"decision": None, "rollout": None, "dry_run": dry_run, "reason": reason}
+    result["rollout" if dry_run else "decision"] = move
+    emit(result, as_json=as_json, text=lambda: _sentence(move, reason, dry_run))
+
+
+def _sentence(move: Decision | Rollout | None, reason: str, dry_run: bool) -> str:
+    if move is None:
         return reason
-    move = f"{decision.share_before:.0%} -> {decision.share_after:.0%}"
-    return f"{decision.verdict}: candidate's traffic {move}. {reason}"
+    shares = f"{move.share_before:.0%} -> {move.share_after:.0%}"
+    return f"{'would be ' if dry_run else ''}{move.verdict}: candidate's traffic {shares}. {reason}"
+
+
+def _status(found: AgentStatus, plot: bool | None) -> RenderableType:
+    parts: list[RenderableType] = [found.sentence, *status_parts(found)]
+    width = plot_width(asked=plot)
+    picture = band_plot(found.trial.band, width) if found.trial is not None and width is not None else None
+    return stack(*parts, *([] if picture is None else [picture]))
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn, TextIO, TypeVar
 from uuid import UUID
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -28,12 +28,27 @@ from bindu.dspy.storage import close_storage
 from bindu.settings import SettingsError
 from bindu.utils import loop
 
-__all__ = ["REFUSED", "AgentOption", "DryRunOption", "JsonOption", "emit", "read_stdin", "run", "start", "table"]
+__all__ = [
+    "REFUSED",
+    "AgentOption",
+    "DryRunOption",
+    "JsonOption",
+    "emit",
+    "plot_width",
+    "read_stdin",
+    "run",
+    "stack",
+    "start",
+    "table",
+    "with_sentence",
+]
 
 USAGE, REFUSED, CONFIGURATION, BUDGET, INTERRUPTED = 2, 3, 4, 5, 130
 
 _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (errors.BarredTextError, REFUSED),
     (errors.ExperimentActiveError, REFUSED),
+    (errors.NoExperimentError, REFUSED),
     (errors.TrainingRefusedError, REFUSED),
     (errors.BudgetExceededError, BUDGET),
     (errors.NoActivePromptError, CONFIGURATION),
@@ -47,6 +62,7 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.InvalidFeedbackError, USAGE),
     (errors.InvalidHistoryError, USAGE),
     (errors.InvalidPromptError, USAGE),
+    (errors.UnknownDecisionError, USAGE),
     (errors.UnknownPromptError, USAGE),
     (errors.UnknownRuleError, USAGE),
     (errors.UnknownStrategyError, USAGE),
@@ -123,7 +139,7 @@ def _fail(error: BaseException, refused: int) -> NoReturn:
     raise typer.Exit(refused if code == REFUSED else code)
 
 
-def emit(value: Any, *, as_json: bool, text: Callable[[], str | Table]) -> None:
+def emit(value: Any, *, as_json: bool, text: Callable[[], RenderableType]) -> None:
     """Print a result: one JSON object, or what ``text`` renders for people."""
     try:
         if as_json:
@@ -143,6 +159,22 @@ def table(*columns: str, rows: Iterable[Sequence[str]], title: str | None = None
     for row in rows:
         made.add_row(*(Text(_visible(cell)) for cell in row))
     return made
+
+
+def with_sentence(value: Any) -> dict[str, Any]:
+    """A dataclass with its ``sentence`` as one object."""
+    return {"sentence": value.sentence, **_plain(value)}
+
+
+def stack(*parts: RenderableType) -> Group:
+    """One below the other; texts are shown as they are."""
+    return Group(*(Text(_visible(part)) if isinstance(part, str) else part for part in parts))
+
+
+def plot_width(*, asked: bool | None) -> int | None:
+    """The columns of a plot; None when there is to be none: unasked where no terminal is, or without UTF-8."""
+    wanted = _out.is_terminal if asked is None else asked
+    return _out.width if wanted and _out.encoding.lower().startswith("utf") else None
 
 
 def read_stdin() -> TextIO:

@@ -12,7 +12,7 @@ from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, r
 from bindu.dspy.errors import UnknownPromptError
 from bindu.dspy.models import Prompt
 from bindu.dspy.promptcheck import normalize_prompt
-from bindu.dspy.prompts import bootstrap_prompt, insert_prompt
+from bindu.dspy.prompts import bootstrap_prompt, check_not_barred, insert_prompt, told_at_opening
 from bindu.dspy.storage import get_storage
 from bindu.settings import agent_or_default, app_settings
 
@@ -58,6 +58,9 @@ def show(number: NumberArgument, agent: AgentOption = None, as_json: JsonOption 
 @app.command("add")
 def add(
     file: Annotated[Path | None, typer.Argument(help="The prompt's text; '-' or nothing reads standard input.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Try a text even if one like it was on trial and did not win.")
+    ] = False,
     dry_run: DryRunOption = False,
     agent: AgentOption = None,
     as_json: JsonOption = False,
@@ -69,25 +72,31 @@ def add(
 
     async def service() -> dict[str, Any]:
         text = read_stdin().read() if file is None or str(file) == "-" else file.read_text(encoding="utf-8")
-        return await _add(text, agent_or_default(agent), dry_run)
+        return await _add(text, agent_or_default(agent), again=again, dry_run=dry_run)
 
     result = run(service)
     emit(result, as_json=as_json, text=lambda: result["sentence"])
 
 
-async def _add(text: str, agent_id: str, dry_run: bool) -> dict[str, Any]:
+async def _add(text: str, agent_id: str, *, again: bool, dry_run: bool) -> dict[str, Any]:
     clean = normalize_prompt(text)
     first = await (await get_storage()).serving(agent_id) is None
     share = 1.0 if first else app_settings.dspy.canary.initial_share
     status = "active" if first else "candidate"
     result: dict[str, Any] = {"id": None, "status": status, "traffic": share, "dry_run": dry_run}
     if dry_run:
+        if not first and not again:
+            await check_not_barred(clean, agent_id=agent_id)
         return result | {"sentence": f"Would become {status} with {share:.0%} of the traffic."}
     if first:
         result["id"] = (await bootstrap_prompt(clean, agent_id=agent_id))["id"]
     else:
-        result["id"] = await insert_prompt(clean, status="candidate", traffic=share, agent_id=agent_id)
-    return result | {"sentence": f"Prompt {result['id']} is {status} with {share:.0%} of the traffic."}
+        result["id"] = await insert_prompt(clean, status="candidate", traffic=share, agent_id=agent_id, again=again)
+    sentence = f"Prompt {result['id']} is {status} with {share:.0%} of the traffic."
+    if not first:
+        [opened] = await (await get_storage()).experiments(agent_id, limit=1)
+        sentence = told_at_opening(sentence, opened.policy)
+    return result | {"sentence": sentence}
 
 
 def _table(prompts: list[Prompt]) -> Table:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run
+from collections.abc import Iterable
+
+from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run, stack
 from bindu.dspy.insights import agent_status
+from bindu.dspy.reports import AgentStatus
 from bindu.settings import agent_or_default
 
 __all__ = ["status"]
@@ -15,4 +18,13 @@ def status(agent: AgentOption = None, as_json: JsonOption = False) -> None:
     Example: bindu status --agent support
     """
     found = run(lambda: agent_status(agent_id=agent_or_default(agent)))
-    emit(found, as_json=as_json, text=lambda: found.sentence)
+    emit(found, as_json=as_json, text=lambda: stack(*_lines(found)))
+
+
+def _lines(found: AgentStatus) -> Iterable[str]:
+    yield found.sentence
+    if found.decisions:
+        last = found.decisions[0]
+        yield f"Last decision, {last.at:%Y-%m-%d %H:%M %Z}, by {last.actor}: {last.verdict}. {last.reason}"
+    if found.caution is not None:
+        yield found.caution

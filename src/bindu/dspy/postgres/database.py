@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -20,6 +20,7 @@ from bindu.settings import StorageSettings
 __all__ = [
     "Connection",
     "Database",
+    "as_columns",
     "check_url",
     "driver_url",
     "is_away",
@@ -149,6 +150,15 @@ class Database:
 
         return await self._retry(attempt)
 
+    async def _look(self, work: Callable[[Connection], Awaitable[_Result]]) -> _Result:
+        """Run ``work``, which only reads, on one state of the database."""
+
+        async def attempt(connection: Connection) -> _Result:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                return await work(connection)
+
+        return await self._retry(attempt)
+
     async def _retry(self, work: Callable[[Connection], Awaitable[_Result]]) -> _Result:
         tries = 0
         while True:
@@ -172,6 +182,13 @@ class Database:
     async def _value(self, name: str, /, **values: Any) -> Any:
         found = await self._row(name, **values)
         return None if found is None else found[0]
+
+
+def as_columns(names: Sequence[str], values: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    """Rows as the arrays that ``unnest`` takes, by the names of a query's parameters."""
+    if not values:
+        return {name: [] for name in names}
+    return dict(zip(names, map(list, zip(*values, strict=True)), strict=True))
 
 
 async def rows(connection: Connection, name: str, /, **values: Any) -> list[Record]:

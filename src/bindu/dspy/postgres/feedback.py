@@ -12,7 +12,7 @@ from asyncpg import Record
 from bindu.dspy.arguments import checked_id, optional_id
 from bindu.dspy.errors import UnknownTaskError
 from bindu.dspy.models import Feedback
-from bindu.dspy.postgres.database import Connection, Database, rows
+from bindu.dspy.postgres.database import Connection, Database, as_columns, rows
 from bindu.dspy.postgres.rows import clean, to_json
 from bindu.dspy.postgres.tasks import agent_of
 
@@ -98,10 +98,26 @@ class _Ledger:
         """First make room among the stored votes, then insert: the index allows one current vote per rater."""
         old = [(*place, by) for place, by in self._superseded.items() if place not in self._new]
         if old:
-            columns = dict(zip(("task_ids", "ids", "superseded_bys"), map(list, zip(*old, strict=True)), strict=True))
+            columns = as_columns(("task_ids", "ids", "superseded_bys"), old)
             await rows(connection, "supersede_votes", agent_id=agent_id, **columns)
         if self._new:
             await rows(connection, "insert_votes", agent_id=agent_id, **self._columns())
+        rated = self._rated()
+        if rated:
+            columns = as_columns(("experiment_ids", "unit_ids", "rated_ats", "rater_ids"), rated)
+            await rows(connection, "rate_units", agent_id=agent_id, **columns)
+
+    def _rated(self) -> list[tuple[int, str, datetime, str]]:
+        """Of each unit of an experiment the earliest new vote."""
+        first: dict[tuple[int, str], tuple[datetime, str]] = {}
+        for vote, created_at in self._new.values():
+            task = self._tasks[vote.task_id]
+            if task["experiment_id"] is None:
+                continue
+            unit = (task["experiment_id"], task["unit_id"])
+            if unit not in first or created_at < first[unit][0]:
+                first[unit] = (created_at, vote.rater_id)
+        return [(*unit, *vote) for unit, vote in first.items()]
 
     def _columns(self) -> dict[str, list[Any]]:
         new = [(vote, created_at, self._tasks[vote.task_id]) for vote, created_at in self._new.values()]
@@ -109,6 +125,7 @@ class _Ledger:
             "task_ids": [vote.task_id for vote, _, _ in new],
             "ids": [vote.id for vote, _, _ in new],
             "prompt_ids": [task["prompt_id"] for _, _, task in new],
+            "experiment_ids": [task["experiment_id"] for _, _, task in new],
             "unit_ids": [task["unit_id"] for _, _, task in new],
             "rater_ids": [vote.rater_id for vote, _, _ in new],
             "kinds": [vote.kind for vote, _, _ in new],

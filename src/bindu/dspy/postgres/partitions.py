@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from bindu.dspy.postgres.database import Connection
 
-__all__ = ["Month", "create_month", "months_of"]
+__all__ = ["Month", "create_month", "first_id", "months_of"]
 
 Month = tuple[int, int]
 _TABLES = ("tasks", "task_feedback")  # the first is referenced by the second
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('bindu_dspy.partitions', 0))"
 _UUID7 = 7
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_YEAR = 9998
 
 
@@ -30,8 +31,9 @@ def months_of(ids: Iterable[UUID]) -> set[Month]:
     return months
 
 
-def _first_id(month: Month) -> UUID:
-    return UUID(int=int(datetime(*month, 1, tzinfo=UTC).timestamp() * 1000) << 80)
+def first_id(at: datetime) -> UUID:
+    """What no id made at that time, to the millisecond, or later is below."""
+    return UUID(int=max(0, (at - _EPOCH) // timedelta(milliseconds=1)) << 80)
 
 
 async def create_month(connection: Connection, month: Month) -> None:
@@ -41,15 +43,16 @@ async def create_month(connection: Connection, month: Month) -> None:
     time, so that eight processes on the first of a month cannot deadlock.
     """
     year, number = month
+    following = (year + number // 12, number % 12 + 1)
+    start, end = (first_id(datetime(*first, 1, tzinfo=UTC)) for first in (month, following))
     names = {table: f"{table}_{year:04}_{number:02}" for table in _TABLES}
     await connection.execute(_LOCK)
     if await connection.fetchval("SELECT to_regclass($1)", f"bindu_dspy.{names['task_feedback']}") is not None:
         return
-    following = (year + number // 12, number % 12 + 1)
     for table, name in names.items():
         parent = f"bindu_dspy.{table}"
         await connection.execute(
             f"CREATE TABLE bindu_dspy.{name} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS);"
             f"ALTER TABLE {parent} ATTACH PARTITION bindu_dspy.{name}"
-            f" FOR VALUES FROM ('{_first_id(month)}') TO ('{_first_id(following)}')"
+            f" FOR VALUES FROM ('{start}') TO ('{end}')"
         )

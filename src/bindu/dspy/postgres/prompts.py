@@ -9,6 +9,7 @@ from typing import cast
 from bindu.dspy.errors import InvalidPromptError, UnknownPromptError
 from bindu.dspy.models import Prompt, PromptMetrics, PromptStatus, Serving
 from bindu.dspy.postgres.database import Connection, Database, is_number, one, row, rows
+from bindu.dspy.postgres.notices import announce
 from bindu.dspy.postgres.rows import clean, to_json, to_metrics, to_prompt, to_serving
 from bindu.dspy.promptcheck import normalize_prompt
 
@@ -58,6 +59,7 @@ class PromptVerbs(Database):
                 made = await row(connection, "bootstrap_prompt", agent_id=agent_id, text=text, now=now)
                 if made is not None:
                     await rows(connection, "bootstrap_serving", agent_id=agent_id, active_id=made["id"])
+                    await announce(connection, agent_id)
                 found = to_serving(agent_id, await rows(connection, "serving", agent_id=agent_id))
                 if found is not None:
                     return found.active

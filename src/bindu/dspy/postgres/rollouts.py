@@ -21,9 +21,12 @@ from bindu.dspy.errors import (
 )
 from bindu.dspy.models import Decision, Experiment, Rollout, Trial
 from bindu.dspy.postgres.database import Connection, Database, is_number, one, row, rows
+from bindu.dspy.postgres.notices import announce
 from bindu.dspy.postgres.prompts import insert_prompt
 from bindu.dspy.postgres.rows import clean, to_decision, to_experiment, to_json
+from bindu.dspy.postgres.units import close_windows
 from bindu.dspy.promptcheck import normalize_prompt
+from bindu.dspy.units import Closing
 
 __all__ = ["RolloutVerbs"]
 
@@ -66,7 +69,7 @@ class RolloutVerbs(Database):
 
         return await self._transact(work)
 
-    async def apply(self, rollout: Rollout, *, now: datetime | None = None) -> Decision:
+    async def apply(self, rollout: Rollout, *, closing: Closing | None = None, now: datetime | None = None) -> Decision:
         if rollout.outcome is None:
             _check_live_share(rollout.share_after)
 
@@ -76,10 +79,13 @@ class RolloutVerbs(Database):
                 serving is None
                 or serving["version"] != rollout.expected_version
                 or serving["experiment_id"] != rollout.experiment_id
+                or serving["candidate_share"] != rollout.share_before
             ):
                 raise StaleRolloutError(rollout.agent_id)
+            if closing is not None:
+                await close_windows(connection, rollout.agent_id, rollout.experiment_id, closing)
             await _move(connection, rollout, serving, now)
-            return await _log(connection, rollout, now)
+            return await _log(connection, rollout, now, None if closing is None else closing.window)
 
         return await self._transact(work)
 
@@ -99,6 +105,12 @@ class RolloutVerbs(Database):
             return []
         found = await self._rows("decisions", agent_id=agent_id, experiment_id=experiment_id, limit=limit)
         return [to_decision(decision) for decision in found]
+
+    async def decision(self, agent_id: str, decision_id: int) -> Decision | None:
+        if not is_number(decision_id):
+            return None
+        found = await self._row("decision", agent_id=agent_id, decision_id=decision_id)
+        return None if found is None else to_decision(found)
 
 
 def _check_live_share(share: float) -> None:
@@ -180,6 +192,9 @@ async def _move(connection: Connection, rollout: Rollout, serving: Record, now: 
     agent_id, experiment_id, candidate_id = rollout.agent_id, rollout.experiment_id, serving["candidate_id"]
     if rollout.share_after != serving["candidate_share"]:
         await rows(connection, "next_epoch", agent_id=agent_id, experiment_id=experiment_id)
+    if rollout.paused is not None:
+        paused = {"paused": rollout.paused, "experiment_id": experiment_id}
+        await rows(connection, "pause_experiment", agent_id=agent_id, **paused)
     active_id: int = serving["active_id"]
     on_trial: _OnTrial = (candidate_id, rollout.share_after, experiment_id)
     if rollout.outcome is not None:
@@ -219,9 +234,12 @@ async def _set_serving(
     )
     if moved is None:
         raise StaleRolloutError(agent_id)
+    await announce(connection, agent_id)
 
 
-async def _log(connection: Connection, rollout: Rollout, now: datetime | None) -> Decision:
+async def _log(
+    connection: Connection, rollout: Rollout, now: datetime | None, closed_window: int | None = None
+) -> Decision:
     logged = await one(
         connection,
         "insert_decision",
@@ -238,5 +256,6 @@ async def _log(connection: Connection, rollout: Rollout, now: datetime | None) -
         code_version=_code_version(),
         actor=rollout.actor,
         now=now,
+        closed_window=closed_window,
     )
     return to_decision(logged)

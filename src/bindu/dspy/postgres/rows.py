@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
 from asyncpg import Record
 
 from bindu.dspy.models import Decision, Experiment, Prompt, PromptMetrics, RawTask, Serving, TrainingRun, Vote
+from bindu.dspy.units import FirstRequest, RatedUnit, TimedVote
 
 __all__ = [
     "clean",
     "from_json",
     "to_decision",
     "to_experiment",
+    "to_first_request",
     "to_json",
     "to_metrics",
     "to_prompt",
+    "to_rated_units",
     "to_raw_task",
     "to_run",
     "to_serving",
@@ -109,4 +114,33 @@ def to_raw_task(row: Record, earlier: str | None) -> RawTask:
         history=from_json(row["history"]),
         votes=_votes(row["votes"]) if row["votes"] else (),
         earlier=tuple(from_json(earlier)) if earlier else (),
+    )
+
+
+def to_first_request(row: Record) -> FirstRequest:
+    """What older code stored, which looked at no answer, counts as one that went well."""
+    return FirstRequest(**{**row, "failed": bool(row["failed"]), "refused": bool(row["refused"])})
+
+
+def to_rated_units(rows: Sequence[Record]) -> tuple[RatedUnit, ...]:
+    """One row per vote, those of a unit together, with the columns of the unit repeated."""
+    units = []
+    for _, votes in groupby(rows, key=lambda row: row["unit_id"]):
+        first, *others = votes
+        units.append(
+            RatedUnit(
+                unit_id=first["unit_id"],
+                arm=first["arm"],
+                epoch=first["epoch"],
+                first_at=first["first_at"],
+                rated_at=first["rated_at"],
+                votes=tuple(map(_to_timed_vote, (first, *others))),
+            )
+        )
+    return tuple(units)
+
+
+def _to_timed_vote(row: Record) -> TimedVote:
+    return TimedVote(
+        task_id=row["task_id"], rater_id=row["rater_id"], kind=row["kind"], score=row["score"], at=row["at"]
     )

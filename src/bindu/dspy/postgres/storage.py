@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from bindu.dspy.errors import StorageUnavailableError
 from bindu.dspy.postgres import embedded, migrate
 from bindu.dspy.postgres.database import check_url, driver_url, translated, where
 from bindu.dspy.postgres.feedback import FeedbackVerbs
+from bindu.dspy.postgres.notices import Dial, NoticeVerbs
 from bindu.dspy.postgres.prompts import PromptVerbs
 from bindu.dspy.postgres.reading import ReadingVerbs
 from bindu.dspy.postgres.rollouts import RolloutVerbs
 from bindu.dspy.postgres.runs import RunVerbs
 from bindu.dspy.postgres.tasks import TaskVerbs
+from bindu.dspy.postgres.units import UnitVerbs
 from bindu.settings import StorageSettings
 
 __all__ = ["PostgresStorage"]
@@ -26,7 +29,9 @@ _OLDEST = 15
 _COMMAND_TIMEOUT = 60.0  # seconds: a network that swallows packets must not stop a program for good
 
 
-class PostgresStorage(PromptVerbs, RolloutVerbs, TaskVerbs, FeedbackVerbs, ReadingVerbs, RunVerbs):
+class PostgresStorage(
+    PromptVerbs, RolloutVerbs, UnitVerbs, TaskVerbs, FeedbackVerbs, ReadingVerbs, RunVerbs, NoticeVerbs
+):
     """A ``Storage`` on PostgreSQL >= 15. Belongs to the event loop that ``connect`` ran in."""
 
     @classmethod
@@ -41,7 +46,7 @@ class PostgresStorage(PromptVerbs, RolloutVerbs, TaskVerbs, FeedbackVerbs, Readi
         place = where(url) if server is None else f"embedded:{server.folder}"
         try:
             with translated(place):
-                pool = await _open_pool(url, settings, server)
+                pool, dial = await _open_pool(url, settings, server)
                 try:
                     await _prepare(pool, place, ours=server is not None)
                 except BaseException:
@@ -51,18 +56,20 @@ class PostgresStorage(PromptVerbs, RolloutVerbs, TaskVerbs, FeedbackVerbs, Readi
             if server is not None:
                 server.close()
             raise
-        return cls(pool, place, settings, server)
+        return cls(pool, place, settings, server, dial)
 
     def __init__(
-        self, pool: asyncpg.Pool[Record], place: str, settings: StorageSettings, server: _Server | None
+        self, pool: asyncpg.Pool[Record], place: str, settings: StorageSettings, server: _Server | None, dial: Dial
     ) -> None:
         super().__init__(pool, place, settings)
+        self._dial = dial
         self._months = set()
         self._server = server
 
     async def close(self) -> None:
         """Give the connections back; an embedded server stops when no other program uses it."""
         try:
+            await self._stop_listening()
             await self._pool.close()
         finally:
             if self._server is not None:
@@ -94,22 +101,27 @@ class _Server:
         self._share.close()
 
 
-async def _open_pool(url: str, settings: StorageSettings, server: _Server | None) -> asyncpg.Pool[Record]:
+async def _open_pool(url: str, settings: StorageSettings, server: _Server | None) -> tuple[asyncpg.Pool[Record], Dial]:
+    """The pool, and what opens a connection like its own beside it."""
     if server is None:
         check_url(url)
     address = driver_url(url) if server is None else server.url
+    connect: Any = asyncpg.connect if server is None else server.connect
+    options: dict[str, Any] = {
+        "timeout": settings.connect_timeout,
+        "command_timeout": _COMMAND_TIMEOUT,
+        "statement_cache_size": settings.statement_cache_size,
+        "server_settings": {"application_name": "bindu-dspy"},
+    }
     pool: asyncpg.Pool[Record] = await asyncpg.create_pool(
         address,
         min_size=0,  # else the pool logs tracebacks while the database is away
         max_size=settings.pool_size,
-        connect=None if server is None else server.connect,
+        connect=connect,
         reset=_reset,
-        timeout=settings.connect_timeout,
-        command_timeout=_COMMAND_TIMEOUT,
-        statement_cache_size=settings.statement_cache_size,
-        server_settings={"application_name": "bindu-dspy"},
+        **options,
     )
-    return pool
+    return pool, partial(connect, address, **options)
 
 
 async def _reset(connection: Any) -> None:

@@ -13,6 +13,7 @@ from bindu.dspy.arguments import checked_id, is_storable, optional_id
 from bindu.dspy.errors import BinduError, UnknownPromptError
 from bindu.dspy.models import Task
 from bindu.dspy.postgres.database import Connection, Database, is_number, rows
+from bindu.dspy.postgres.guards import cost_of, is_refused
 from bindu.dspy.postgres.partitions import Month, create_month, months_of
 from bindu.dspy.postgres.rows import to_json
 
@@ -115,4 +116,6 @@ def _columns(tasks: Sequence[Task]) -> dict[str, list[object]]:
         "usages": [None if task.usage is None else to_json(task.usage) for task in tasks],
         "latencies": [task.latency_ms for task in tasks],
         "created_ats": [task.created_at for task in tasks],
+        "refused": [is_refused(task) for task in tasks],
+        "costs": [cost_of(task.usage) for task in tasks],
     }

@@ -20,10 +20,13 @@ SELECT
     'running',
     0,
     coalesce(:now::timestamptz, now())
-RETURNING agent_id, id, active_id, candidate_id, policy, state, outcome, reason, epoch, started_at, ended_at
+RETURNING agent_id, id, active_id, candidate_id, policy, state, outcome, reason, epoch, paused, started_at, ended_at
 
 -- name: next_epoch
 UPDATE bindu_dspy.experiments SET epoch = epoch + 1 WHERE agent_id = :agent_id AND id = :experiment_id
+
+-- name: pause_experiment
+UPDATE bindu_dspy.experiments SET paused = :paused WHERE agent_id = :agent_id AND id = :experiment_id
 
 -- name: end_experiment
 UPDATE bindu_dspy.experiments
@@ -31,12 +34,12 @@ SET state = 'ended', outcome = :outcome, reason = :reason, ended_at = coalesce(:
 WHERE agent_id = :agent_id AND id = :experiment_id
 
 -- name: experiment
-SELECT agent_id, id, active_id, candidate_id, policy, state, outcome, reason, epoch, started_at, ended_at
+SELECT agent_id, id, active_id, candidate_id, policy, state, outcome, reason, epoch, paused, started_at, ended_at
 FROM bindu_dspy.experiments
 WHERE agent_id = :agent_id AND id = :experiment_id
 
 -- name: experiments
-SELECT agent_id, id, active_id, candidate_id, policy, state, outcome, reason, epoch, started_at, ended_at
+SELECT agent_id, id, active_id, candidate_id, policy, state, outcome, reason, epoch, paused, started_at, ended_at
 FROM bindu_dspy.experiments
 WHERE agent_id = :agent_id
 ORDER BY id DESC
@@ -45,7 +48,7 @@ LIMIT :limit
 -- name: insert_decision
 INSERT INTO bindu_dspy.decisions (
     agent_id, id, experiment_id, "window", verdict, share_before, share_after, reason, inputs, evidence,
-    rule, rule_version, code_version, actor, at
+    rule, rule_version, code_version, actor, at, closed_window
 )
 SELECT
     :agent_id::text,
@@ -65,19 +68,27 @@ SELECT
     :rule_version::integer,
     :code_version::text,
     :actor::text,
-    coalesce(:now::timestamptz, now())
+    coalesce(:now::timestamptz, now()),
+    :closed_window::integer
 RETURNING
     agent_id, id, experiment_id, "window", verdict, share_before, share_after, reason, inputs, evidence,
-    rule, rule_version, code_version, actor, at
+    rule, rule_version, code_version, actor, at, closed_window
 
 -- name: decisions
 SELECT
     agent_id, id, experiment_id, "window", verdict, share_before, share_after, reason, inputs, evidence,
-    rule, rule_version, code_version, actor, at
+    rule, rule_version, code_version, actor, at, closed_window
 FROM bindu_dspy.decisions
 WHERE agent_id = :agent_id AND (:experiment_id::integer IS NULL OR experiment_id = :experiment_id)
 ORDER BY id DESC
 LIMIT :limit
+
+-- name: decision
+SELECT
+    agent_id, id, experiment_id, "window", verdict, share_before, share_after, reason, inputs, evidence,
+    rule, rule_version, code_version, actor, at, closed_window
+FROM bindu_dspy.decisions
+WHERE agent_id = :agent_id AND id = :decision_id
 
 -- name: save_run
 -- An ended run is never changed: then no row comes back

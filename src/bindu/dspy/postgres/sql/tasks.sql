@@ -11,14 +11,16 @@ FROM bindu_dspy.task_keys
 WHERE agent_id = :agent_id AND external_id = ANY (:external_ids::text[])
 
 -- name: insert_tasks
--- The tasks, and the arm of each unit seen for the first time. Sorted, so that two batches cannot deadlock
+-- The tasks, and of each unit seen for the first time its arm and how that went.
+-- Sorted, so that two batches cannot deadlock
 WITH given AS (
     SELECT * FROM unnest(
         :ids::uuid[], :prompt_ids::integer[], :experiment_ids::integer[], :epochs::integer[], :unit_ids::text[],
         :context_ids::text[], :states::text[], :histories::jsonb[], :usages::jsonb[],
-        :latencies::double precision[], :created_ats::timestamptz[]
+        :latencies::double precision[], :created_ats::timestamptz[], :refused::boolean[], :costs::double precision[]
     ) WITH ORDINALITY AS t (
-        id, prompt_id, experiment_id, epoch, unit_id, context_id, state, history, usage, latency_ms, created_at, place
+        id, prompt_id, experiment_id, epoch, unit_id, context_id, state, history, usage, latency_ms, created_at,
+        refused, cost, place
     )
 ), stored AS (
     INSERT INTO bindu_dspy.tasks (
@@ -33,15 +35,20 @@ WITH given AS (
     ON CONFLICT (agent_id, id) DO NOTHING
 ), firsts AS (
     SELECT DISTINCT ON (g.experiment_id, g.unit_id)
-        g.experiment_id, g.unit_id, g.epoch, g.created_at,
+        g.experiment_id, g.unit_id, g.id AS first_task, g.epoch, g.created_at, g.state = 'failed' AS failed,
+        g.refused, g.latency_ms, g.cost,
         CASE g.prompt_id WHEN e.candidate_id THEN 'candidate' ELSE 'active' END AS arm
     FROM given AS g
     JOIN bindu_dspy.experiments AS e
         ON e.agent_id = :agent_id AND e.id = g.experiment_id AND g.prompt_id IN (e.active_id, e.candidate_id)
     ORDER BY g.experiment_id, g.unit_id, g.place
 )
-INSERT INTO bindu_dspy.units (agent_id, experiment_id, unit_id, arm, epoch, first_at)
-SELECT :agent_id::text, experiment_id, unit_id, arm, epoch, coalesce(created_at, now())
+INSERT INTO bindu_dspy.units (
+    agent_id, experiment_id, unit_id, first_task, arm, epoch, first_at, failed, refused, latency_ms, cost
+)
+SELECT
+    :agent_id::text, experiment_id, unit_id, first_task, arm, epoch, coalesce(created_at, now()), failed, refused,
+    latency_ms, cost
 FROM firsts
 ORDER BY experiment_id, unit_id
 ON CONFLICT (agent_id, experiment_id, unit_id) DO NOTHING
@@ -65,7 +72,7 @@ LIMIT 1
 
 -- name: lock_tasks
 -- Whoever holds a task's lock is the only one who votes on it; sorted, so that two batches cannot deadlock
-SELECT id, prompt_id, unit_id, now() AS now
+SELECT id, prompt_id, experiment_id, unit_id, now() AS now
 FROM bindu_dspy.tasks
 WHERE agent_id = :agent_id AND id = ANY (:task_ids::uuid[])
 ORDER BY id
@@ -84,14 +91,14 @@ WHERE f.agent_id = :agent_id AND f.task_id = g.task_id AND f.id = g.id
 
 -- name: insert_votes
 INSERT INTO bindu_dspy.task_feedback (
-    agent_id, task_id, id, prompt_id, unit_id, rater_id, kind, score, feedback_data, comment, idempotency_key,
-    superseded_by, created_at
+    agent_id, task_id, id, prompt_id, experiment_id, unit_id, rater_id, kind, score, feedback_data, comment,
+    idempotency_key, superseded_by, created_at
 )
 SELECT :agent_id::text, v.*
 FROM unnest(
-    :task_ids::uuid[], :ids::uuid[], :prompt_ids::integer[], :unit_ids::text[], :rater_ids::text[], :kinds::text[],
-    :scores::double precision[], :datas::jsonb[], :comments::text[], :idempotency_keys::text[],
-    :superseded_bys::uuid[], :created_ats::timestamptz[]
+    :task_ids::uuid[], :ids::uuid[], :prompt_ids::integer[], :experiment_ids::integer[], :unit_ids::text[],
+    :rater_ids::text[], :kinds::text[], :scores::double precision[], :datas::jsonb[], :comments::text[],
+    :idempotency_keys::text[], :superseded_bys::uuid[], :created_ats::timestamptz[]
 ) AS v
 
 -- name: read_tasks

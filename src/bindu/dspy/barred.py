@@ -1,0 +1,68 @@
+"""Whether a text was on trial before and did not win: tried often enough, an equal prompt would be promoted.
+
+Exact Jaccard similarity, which MinHash would estimate: there are a thousand texts at most to compare with.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Final
+
+from bindu.dspy.champion import ORIGIN
+from bindu.dspy.models import Prompt
+from bindu.dspy.promptcheck import SPACELESS
+from bindu.dspy.units import TriedText
+
+__all__ = ["SAME_CHANGE", "barred_by", "similarity", "unpardoned"]
+
+SAME_CHANGE: Final = 0.5  # from this similarity on, two edits of the active prompt count as one idea
+
+_WORD = re.compile(rf"[^\W{SPACELESS[1:-1]}]+|{SPACELESS}")
+
+Shingles = set[tuple[str, ...]]
+
+
+def similarity(one: str, other: str) -> float:
+    """The share of three-word runs, of all that either text has, that both have; in [0, 1], 1 for the same words.
+
+    Letter case, white space and punctuation make no difference; where words have no spaces between them, a character
+    is a word.
+    """
+    return _alike(_shingles(one), _shingles(other))
+
+
+def barred_by(text: str, tried: Iterable[TriedText], *, similar: float, active: str = "") -> TriedText | None:
+    """The first of the tried texts that is at least ``similar`` to this one, or None.
+
+    Two texts that each keep a long active prompt and add a rule of their own are alike as a whole, although they are
+    two ideas: what they change in ``active`` has to be alike too, by SAME_CHANGE.
+    """
+    mine, base = _shingles(text), _shingles(active) if active else set()
+    for earlier in tried:
+        theirs = _shingles(earlier.text)
+        if _alike(mine, theirs) >= similar and _alike(mine ^ base, theirs ^ base) >= min(similar, SAME_CHANGE):
+            return earlier
+    return None
+
+
+def unpardoned(tried: Iterable[TriedText], prompts: Iterable[Prompt]) -> list[TriedText]:
+    """The tried texts that are not to be tried again without a person's word, in their order.
+
+    Making a text's prompt ``deprecated`` is such a word. A champion that did not win is none of them either: it was
+    active once, and barring it would bar whatever still resembles it.
+    """
+    barred = {one.id for one in prompts if one.status == "rolled_back" and one.origin != ORIGIN}
+    return [text for text in tried if text.prompt_id in barred]
+
+
+def _shingles(text: str) -> Shingles:
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    words = _WORD.findall(plain) or plain.split()  # a text of signs alone
+    return set(zip(words, words[1:], words[2:], strict=False)) or {tuple(words)}
+
+
+def _alike(one: Shingles, other: Shingles) -> float:
+    both = len(one & other)
+    return both / (len(one) + len(other) - both) if one or other else 1.0

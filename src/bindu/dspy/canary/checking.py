@@ -1,0 +1,156 @@
+"""Is the log the whole truth? Evidence is rebuilt from it, and every decision is taken again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from bindu.dspy.canary.looking import evidence_of, frozen_policy
+from bindu.dspy.decision import replay
+from bindu.dspy.errors import NoExperimentError, UnknownDecisionError, UnknownRuleError
+from bindu.dspy.evidence import Evidence, Window, fold, start_after_win
+from bindu.dspy.models import Decision, Experiment
+from bindu.dspy.rules.base import Move
+from bindu.dspy.storage import Storage, agent_named, get_storage
+from bindu.dspy.windows import windows_of
+
+__all__ = ["Check", "Explanation", "check_experiment", "explain_decision", "rebuilt"]
+
+ALL_DECISIONS = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """A decision and what its rule makes of the stored inputs today."""
+
+    decision: Decision
+    replayed: Move | None  # None when the rule, or this version of it, is not here
+    same: bool | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What was compared, and every difference in words."""
+
+    agent_id: str
+    experiment_id: int
+    windows: int
+    units: int
+    decisions: int
+    edited: int  # units whose feedback changed after they had counted: shown, never tested again
+    differences: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The finding, for people."""
+        what = (
+            f"Experiment {self.experiment_id}: {self.units} units in {self.windows} windows, {self.decisions} decisions"
+        )
+        edited = f"; {self.edited} units were edited after they had counted" if self.edited else ""
+        if not self.differences:
+            return f"{what}: all agree with the log{edited}."
+        return f"{what}: {len(self.differences)} differences{edited}. {' '.join(self.differences)}"
+
+
+async def explain_decision(decision_id: int, *, agent_id: str | None = None) -> Explanation:
+    """Take a decision again from its stored inputs. Raises UnknownDecisionError."""
+    storage, agent = await get_storage(), agent_named(agent_id)
+    decision = await storage.decision(agent, decision_id)
+    if decision is None:
+        raise UnknownDecisionError(agent, decision_id)
+    if decision.verdict == "open":
+        return Explanation(decision=decision, replayed=None, same=None, sentence=decision.reason)
+    try:
+        again = replay(decision)
+    except UnknownRuleError as error:
+        return Explanation(decision=decision, replayed=None, same=None, sentence=str(error))
+    same = _is_same(decision, again)
+    verdict = "gives the same verdict" if same else f"now gives {again.verdict} to {again.share_after:.0%}"
+    sentence = (
+        f"Decision {decision_id}: {decision.verdict}, candidate's traffic {decision.share_before:.0%} -> "
+        f"{decision.share_after:.0%}. {decision.reason} Taken again from the stored inputs it {verdict}."
+    )
+    return Explanation(decision=decision, replayed=again, same=same, sentence=sentence)
+
+
+async def check_experiment(*, agent_id: str | None = None, experiment_id: int | None = None) -> Check:
+    """Rebuild an experiment's evidence (the newest one's) from its units and replay all its decisions."""
+    storage, agent = await get_storage(), agent_named(agent_id)
+    experiment = await _experiment(storage, agent, experiment_id)
+    decisions = await storage.decisions(agent, experiment_id=experiment.id, limit=ALL_DECISIONS)
+    differences = [text for decision in decisions if (text := _difference(decision)) is not None]
+    stored, units = Evidence(), 0
+    if experiment.policy.get("rule") == "evidence":
+        stored = await evidence_of(storage, experiment)
+        again, units = await rebuilt(storage, experiment, decisions, through=stored.window)
+        differences += [
+            f"The stored {item.name.replace('_', ' ')} is not what the log gives."
+            for item in fields(Evidence)
+            if getattr(stored, item.name) != getattr(again, item.name)
+        ]
+    return Check(
+        agent_id=agent,
+        experiment_id=experiment.id,
+        windows=stored.window,
+        units=units,
+        decisions=len(decisions),
+        edited=await storage.edited_units(agent, experiment.id),
+        differences=tuple(differences),
+    )
+
+
+async def rebuilt(
+    storage: Storage, experiment: Experiment, decisions: list[Decision], *, through: int
+) -> tuple[Evidence, int]:
+    """The evidence after a window, from the units that the log holds, and how many of them counted."""
+    policy = frozen_policy(experiment)
+    shares = {change.epoch: change.share for change in await storage.share_changes(experiment.agent_id, experiment.id)}
+    firsts = await storage.first_requests(experiment.agent_id, experiment.id)
+    counted = await storage.counted_units(experiment.agent_id, experiment.id)
+    wins = {decision.closed_window: decision for decision in decisions if decision.verdict == "won"}
+    closed = {decision.closed_window for decision in decisions if decision.closed_window is not None}
+    held = {window.number: window for window in windows_of(firsts, counted, shares, policy)}
+    evidence = Evidence()
+    for number in sorted({*held, *closed, through}):
+        if 0 < number <= through:
+            evidence = fold(evidence, held.get(number, Window(number)), policy)
+        if number in wins:
+            evidence = start_after_win(evidence, _winning_log(wins[number]))
+    return evidence, len(counted)
+
+
+def _winning_log(decision: Decision) -> float:
+    goal = decision.inputs["policy"]["goal"]
+    return float(decision.evidence["superiority" if goal == "better" else "non_inferiority"])
+
+
+def _difference(decision: Decision) -> str | None:
+    if decision.verdict == "open":
+        return None
+    try:
+        again = replay(decision)
+    except UnknownRuleError:
+        return None  # of a version that is not here: explain says so
+    if _is_same(decision, again):
+        return None
+    return f"Decision {decision.id} said {decision.verdict}, its inputs give {again.verdict}."
+
+
+def _is_same(decision: Decision, again: Move) -> bool:
+    """Whether verdict, share, outcome and every number are the same; words may have been improved."""
+    return (again.verdict, again.share_after, again.evidence) == (
+        decision.verdict,
+        decision.share_after,
+        decision.evidence,
+    )
+
+
+async def _experiment(storage: Storage, agent_id: str, experiment_id: int | None) -> Experiment:
+    if experiment_id is not None:
+        found = await storage.experiment(agent_id, experiment_id)
+    else:
+        newest = await storage.experiments(agent_id, limit=1)
+        found = newest[0] if newest else None
+    if found is None:
+        raise NoExperimentError(agent_id)
+    return found

@@ -1,0 +1,230 @@
+-- name: rate_units
+-- The first vote of units that no window has counted. An insert that always meets its row: so each unit is found by its
+-- key, in an order in which two batches cannot deadlock, where an update would read all units while statistics are old
+INSERT INTO bindu_dspy.units AS u (
+    agent_id, experiment_id, unit_id, arm, epoch, first_at, rated_at, rater_id
+)
+SELECT :agent_id::text, g.experiment_id, g.unit_id, k.arm, k.epoch, k.first_at, g.rated_at, g.rater_id
+FROM (
+    SELECT *
+    FROM unnest(:experiment_ids::integer[], :unit_ids::text[], :rated_ats::timestamptz[], :rater_ids::text[])
+        AS g (experiment_id, unit_id, rated_at, rater_id)
+    ORDER BY experiment_id, unit_id
+) AS g
+CROSS JOIN LATERAL (
+    SELECT arm, epoch, first_at
+    FROM bindu_dspy.units
+    WHERE agent_id = :agent_id AND experiment_id = g.experiment_id AND unit_id = g.unit_id
+    OFFSET 0
+) AS k
+ON CONFLICT (agent_id, experiment_id, unit_id) DO UPDATE
+SET rated_at = excluded.rated_at, rater_id = excluded.rater_id
+WHERE u.counted_window IS NULL AND (u.rated_at IS NULL OR excluded.rated_at < u.rated_at)
+
+-- name: first_answers
+-- Unit by unit and task by task (offset 0 keeps it so), as joins might read all of them
+SELECT g.unit_id, t.history
+FROM unnest(:unit_ids::text[]) AS g (unit_id)
+CROSS JOIN LATERAL (
+    SELECT first_task
+    FROM bindu_dspy.units
+    WHERE agent_id = :agent_id AND experiment_id = :experiment_id AND unit_id = g.unit_id
+    OFFSET 0
+) AS u
+CROSS JOIN LATERAL (
+    SELECT history::text AS history
+    FROM bindu_dspy.tasks
+    WHERE agent_id = :agent_id AND id = u.first_task
+    OFFSET 0
+) AS t
+
+-- name: set_judged
+-- As rate_units
+INSERT INTO bindu_dspy.units AS u (agent_id, experiment_id, unit_id, arm, epoch, first_at, judged)
+SELECT :agent_id::text, :experiment_id::integer, g.unit_id, k.arm, k.epoch, k.first_at, g.judged
+FROM (
+    SELECT *
+    FROM unnest(:unit_ids::text[], :judged::double precision[]) AS g (unit_id, judged)
+    ORDER BY unit_id
+) AS g
+CROSS JOIN LATERAL (
+    SELECT arm, epoch, first_at
+    FROM bindu_dspy.units
+    WHERE agent_id = :agent_id AND experiment_id = :experiment_id AND unit_id = g.unit_id
+    OFFSET 0
+) AS k
+ON CONFLICT (agent_id, experiment_id, unit_id) DO UPDATE
+SET judged = excluded.judged
+WHERE u.first_window IS NULL AND u.judged IS NULL
+
+-- name: close_window
+-- Windows are closed in order: no row for one that is closed already
+UPDATE bindu_dspy.experiments
+SET evidence = :evidence::jsonb, closed_window = :closed_window
+WHERE agent_id = :agent_id
+    AND id = :experiment_id
+    AND (closed_window IS NULL OR closed_window < :closed_window::integer)
+RETURNING id
+
+-- name: lock_units
+-- In the order of rate_units, before they are changed by two statements
+SELECT count(*)
+FROM (SELECT unit_id FROM unnest(:unit_ids::text[]) AS g (unit_id) ORDER BY unit_id) AS g
+CROSS JOIN LATERAL (
+    SELECT
+    FROM bindu_dspy.units
+    WHERE agent_id = :agent_id AND experiment_id = :experiment_id AND unit_id = g.unit_id
+    FOR NO KEY UPDATE
+) AS locked
+
+-- name: take_in_units
+-- As rate_units. With the judge's score as it was taken into account: one that came since is not
+INSERT INTO bindu_dspy.units AS u (agent_id, experiment_id, unit_id, arm, epoch, first_at, first_window, judged)
+SELECT :agent_id::text, :experiment_id::integer, g.unit_id, k.arm, k.epoch, k.first_at, g.first_window, g.judged
+FROM unnest(:unit_ids::text[], :windows::integer[], :judged::double precision[]) AS g (unit_id, first_window, judged)
+CROSS JOIN LATERAL (
+    SELECT arm, epoch, first_at
+    FROM bindu_dspy.units
+    WHERE agent_id = :agent_id AND experiment_id = :experiment_id AND unit_id = g.unit_id
+    OFFSET 0
+) AS k
+ON CONFLICT (agent_id, experiment_id, unit_id) DO UPDATE
+SET first_window = excluded.first_window, judged = excluded.judged
+WHERE u.first_window IS NULL
+
+-- name: count_units
+-- As rate_units
+INSERT INTO bindu_dspy.units AS u (
+    agent_id, experiment_id, unit_id, arm, epoch, first_at, counted_window, kind, rater_id, rated_at, score
+)
+SELECT
+    :agent_id::text, :experiment_id::integer, g.unit_id, k.arm, k.epoch, k.first_at, g.counted_window, g.kind,
+    g.rater_id, g.rated_at, g.score
+FROM unnest(
+    :unit_ids::text[], :windows::integer[], :kinds::text[], :rater_ids::text[], :rated_ats::timestamptz[],
+    :scores::double precision[]
+) AS g (unit_id, counted_window, kind, rater_id, rated_at, score)
+CROSS JOIN LATERAL (
+    SELECT arm, epoch, first_at
+    FROM bindu_dspy.units
+    WHERE agent_id = :agent_id AND experiment_id = :experiment_id AND unit_id = g.unit_id
+    OFFSET 0
+) AS k
+ON CONFLICT (agent_id, experiment_id, unit_id) DO UPDATE
+SET counted_window = excluded.counted_window,
+    kind = excluded.kind,
+    rater_id = excluded.rater_id,
+    rated_at = excluded.rated_at,
+    score = excluded.score
+WHERE u.counted_window IS NULL
+
+-- name: evidence
+SELECT evidence FROM bindu_dspy.experiments WHERE agent_id = :agent_id AND id = :experiment_id
+
+-- name: new_units
+SELECT unit_id, arm, epoch, first_at, failed, refused, latency_ms, cost, judged
+FROM bindu_dspy.units
+WHERE agent_id = :agent_id AND experiment_id = :experiment_id AND first_window IS NULL AND first_at <= :until
+ORDER BY first_at, unit_id COLLATE "C"
+
+-- name: rated_units
+-- One row per vote. Unit by unit (offset 0 keeps it so), as a join would read the votes of all units.
+-- A unit whose first vote was deleted is rated by the next one, without any it is not
+SELECT u.unit_id, u.arm, u.epoch, u.first_at, v.rated_at, v.task_id, v.rater_id, v.kind, v.score, v.created_at AS at
+FROM bindu_dspy.units AS u
+CROSS JOIN LATERAL (
+    SELECT f.id, f.task_id, f.rater_id, f.kind, f.score, f.created_at, min(f.created_at) OVER () AS rated_at
+    FROM bindu_dspy.task_feedback AS f
+    WHERE f.agent_id = :agent_id AND f.experiment_id = :experiment_id AND f.unit_id = u.unit_id
+    OFFSET 0
+) AS v
+WHERE u.agent_id = :agent_id
+    AND u.experiment_id = :experiment_id
+    AND u.rated_at <= :until
+    AND u.counted_window IS NULL
+    AND u.first_at <= :until
+    AND v.rated_at <= :until
+ORDER BY v.rated_at, u.unit_id COLLATE "C", v.created_at, v.id
+
+-- name: last_counted
+SELECT g.rater_id, u.rated_at
+FROM unnest(:rater_ids::text[]) AS g (rater_id)
+CROSS JOIN LATERAL (
+    SELECT rated_at
+    FROM bindu_dspy.units
+    WHERE agent_id = :agent_id
+        AND experiment_id = :experiment_id
+        AND rater_id = g.rater_id
+        AND rater_id <> ''
+        AND score IS NOT NULL
+    ORDER BY rated_at DESC
+    LIMIT 1
+) AS u
+
+-- name: share_changes
+SELECT row_number() OVER (ORDER BY id) - 1 AS epoch, share_after AS share, at
+FROM bindu_dspy.decisions
+WHERE agent_id = :agent_id
+    AND experiment_id = :experiment_id
+    AND (verdict = 'open' OR share_before <> share_after)
+ORDER BY id
+
+-- name: first_requests
+SELECT
+    unit_id, arm, epoch, first_at, failed, refused, latency_ms, cost, judged,
+    first_window AS "window"
+FROM bindu_dspy.units
+WHERE agent_id = :agent_id AND experiment_id = :experiment_id AND first_window IS NOT NULL
+ORDER BY first_window, unit_id COLLATE "C"
+
+-- name: counted_units
+SELECT unit_id, arm, epoch, counted_window AS "window", kind, rater_id, rated_at, score
+FROM bindu_dspy.units
+WHERE agent_id = :agent_id AND experiment_id = :experiment_id AND counted_window IS NOT NULL
+ORDER BY counted_window, unit_id COLLATE "C"
+
+-- name: edited_units
+-- What the votes of counted units say now: of the rater and the kind that counted, the latest on each task
+SELECT count(*) AS edited
+FROM bindu_dspy.units AS u
+CROSS JOIN LATERAL (
+    SELECT avg(CASE kind WHEN 'rating' THEN greatest(0, least(1, (5 * score - 1) / 4)) ELSE score END) AS score
+    FROM (
+        SELECT DISTINCT ON (f.task_id) f.kind, f.score
+        FROM bindu_dspy.task_feedback AS f
+        WHERE f.agent_id = :agent_id
+            AND f.experiment_id = :experiment_id
+            AND f.unit_id = u.unit_id
+            AND f.rater_id = u.rater_id
+            AND f.kind = u.kind
+        ORDER BY f.task_id, f.created_at DESC, f.id DESC
+    ) AS latest
+) AS v
+WHERE u.agent_id = :agent_id
+    AND u.experiment_id = :experiment_id
+    AND u.score IS NOT NULL
+    AND (v.score IS NULL OR round((v.score - u.score)::numeric, :digits::integer) <> 0)
+
+-- name: tried_texts
+SELECT p.id AS prompt_id, p.prompt_text AS text, e.id AS experiment_id, e.outcome
+FROM bindu_dspy.experiments AS e
+JOIN bindu_dspy.prompts AS p ON p.agent_id = e.agent_id AND p.id = e.candidate_id
+WHERE e.agent_id = :agent_id AND e.outcome <> 'promoted'
+ORDER BY e.id DESC
+LIMIT :limit
+
+-- name: rated_tasks
+-- Of tasks recorded since an id
+SELECT count(DISTINCT task_id) AS tasks, min(created_at) AS since
+FROM bindu_dspy.task_feedback
+WHERE agent_id = :agent_id
+    AND task_id >= :first_id::uuid
+    AND task_id < :end_id::uuid
+    AND created_at <= :now
+
+-- name: recent_requests
+SELECT latency_ms, usage::text AS usage
+FROM bindu_dspy.tasks
+WHERE agent_id = :agent_id AND prompt_id = :prompt_id AND id >= :first_id::uuid AND id < :end_id::uuid
+ORDER BY id DESC
+LIMIT :limit
