@@ -80,9 +80,7 @@ async def upgrade(target: str | Connection) -> list[str]:
                 raise SchemaError(_newer(report))
             if not report.pending:
                 return applied
-            name = await _apply_next(connection)
-            if name is not None:
-                applied.append(name)
+            applied += await _apply_next(connection)
 
 
 def _newer(report: SchemaReport) -> str:
@@ -132,30 +130,37 @@ def _report(ledger: dict[str, str]) -> SchemaReport:
     )
 
 
-async def _apply_next(connection: Connection) -> str | None:
-    """Apply the first pending migration, or find that somebody else did it meanwhile."""
+async def _apply_next(connection: Connection) -> list[str]:
+    """Apply the first pending migration, or find that somebody else did it meanwhile.
+
+    A blank database gets all of them at once: else others that start now could see it half made.
+    """
     async with _locked(connection):
-        pending = _report(await _ledger(connection)).pending
-        if not pending:
-            return None
-        migration = next(migration for migration in migrations() if migration.name == pending[0])
-        try:
-            await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-            await connection.execute(_CREATE_LEDGER)
-            await connection.execute(migration.sql)
-        except asyncpg.LockNotAvailableError as error:
-            raise SchemaError(
-                f"Migration {migration.name} waited {_LOCK_TIMEOUT} for a table in use and gave up; "
-                "nothing was changed. Run 'bindu db upgrade' again."
-            ) from error
-        except asyncpg.PostgresError as error:
-            if is_away(error):
-                raise
-            raise SchemaError(f"Migration {migration.name} failed and changed nothing: {error}.") from error
-        await connection.execute(
-            "INSERT INTO bindu_dspy.migrations (name, sha256) VALUES ($1, $2)", migration.name, migration.sha256
-        )
-        return migration.name
+        report = _report(await _ledger(connection))
+        names = report.pending[:1] if report.applied else report.pending
+        for migration in migrations():
+            if migration.name in names:
+                await _apply(connection, migration)
+        return names
+
+
+async def _apply(connection: Connection, migration: Migration) -> None:
+    try:
+        await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        await connection.execute(_CREATE_LEDGER)
+        await connection.execute(migration.sql)
+    except asyncpg.LockNotAvailableError as error:
+        raise SchemaError(
+            f"Migration {migration.name} waited {_LOCK_TIMEOUT} for a table in use and gave up; "
+            "nothing was changed. Run 'bindu db upgrade' again."
+        ) from error
+    except asyncpg.PostgresError as error:
+        if is_away(error):
+            raise
+        raise SchemaError(f"Migration {migration.name} failed and changed nothing: {error}.") from error
+    await connection.execute(
+        "INSERT INTO bindu_dspy.migrations (name, sha256) VALUES ($1, $2)", migration.name, migration.sha256
+    )
 
 
 @asynccontextmanager
