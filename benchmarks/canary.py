@@ -30,7 +30,7 @@ from canary_runs import Result, evidence_rule
 from canary_window import milliseconds
 
 CHUNK = 20  # runs that a process takes at a time
-QUICK, QUICK_GRID, QUICK_YEARS = 0.04, 0.01, 2
+QUICK, QUICK_GRID, QUICK_YEARS = 0.035, 0.01, 2
 YEARS = 40
 WINDOW_BAR = 5.0  # milliseconds
 GRID_BARS = {"promoted": 0.05, "rolled back by harm": 0.10}

@@ -173,6 +173,7 @@ SCENARIOS: dict[str, Scenario] = {
     "bots_better_5": Scenario(world=World(bots=0.5, effect=0.05)),
     "outage_same": Scenario(world=OUTAGE),
     "outage_better_5": Scenario(world=replace(OUTAGE, effect=0.05)),
+    "silenced": Scenario(world=World(silenced=0.5), runs=1_000),
     "aware": Scenario(world=AWARE, rater_rule=True),
     "aware_unchecked_1": Scenario(world=replace(AWARE, aware=0.01, accounts=0), runs=1_000),
     "aware_unchecked_2": Scenario(world=replace(AWARE, aware=0.02, accounts=0), runs=1_000),
@@ -219,6 +220,8 @@ ROWS = [
             Row(scenario=f"{name}_better_5", what=f"+5, {what}: promoted", bar=0.75, at_most=False),
         )
     ),
+    Row(scenario="silenced", what="half of the candidate's low votes never given: promoted"),
+    Row(scenario="silenced", what="the same: a person is asked", count=asked),
     Row(scenario="aware", what="A/A, 5 % arm-aware votes of 5 accounts, rater rule: promoted", bar=0.06),
     Row(scenario="aware", what="the same: a person is asked", count=asked),
     *(
@@ -241,7 +244,7 @@ KINDS = {"thumbs": 1.0, "ratings": 0.0, "mixed": 0.5}
 GRID: dict[str, Scenario] = {
     f"grid {per_hour}/h {mean:.2f} {kind}": Scenario(
         world=World(feedback_per_hour=per_hour, thumbs_mean=mean, rating_mean=mean, thumbs=thumbs, feedback_rate=0.25),
-        runs=2_000,
+        runs=1_000 if per_hour > 100 else 2_000,
     )
     for per_hour in RATES
     for mean in MEANS

@@ -32,6 +32,7 @@ __all__ = [
     "policy_used",
     "replay",
     "set_paused",
+    "win_of",
 ]
 
 
@@ -58,10 +59,6 @@ def inputs_at(
 ) -> EvidenceInputs:
     """What the evidence rule looks at after a window; ``step_hours`` is the experiment's age when the share changed."""
     age = evidence.window * policy.window_hours
-    win = None
-    if evidence.won_window is not None and evidence.won_log_e is not None:
-        since = (evidence.window - evidence.won_window) * policy.window_hours
-        win = Win(window=evidence.won_window, log_e=evidence.won_log_e, hours=since)
     return EvidenceInputs(
         policy=policy,
         active_id=serving.active.id,
@@ -73,11 +70,19 @@ def inputs_at(
         hours_at_step=age - step_hours,
         rated_at_step=evidence.rated_at(serving.epoch),
         standing=standing(evidence),
-        win=win,
+        win=win_of(evidence, policy),
         feedback_alarm=evidence.feedback_alarm,
         without_heaviest=without_heaviest,
         strata=tuple(strata),
     )
+
+
+def win_of(evidence: Evidence, policy: Policy) -> Win | None:
+    """The win that is latched, if any, as of the last closed window."""
+    if evidence.won_window is None or evidence.won_log_e is None:
+        return None
+    hours = (evidence.window - evidence.won_window) * policy.window_hours
+    return Win(window=evidence.won_window, log_e=evidence.won_log_e, hours=hours)
 
 
 def by_evidence(serving: Serving, inputs: EvidenceInputs) -> Rollout:
@@ -92,9 +97,17 @@ def by_means(
     policy: Policy,
     *,
     last_step: datetime | None = None,
+    paused: bool = False,
 ) -> Rollout:
     """Decide one step of the specification's rule."""
-    inputs = MeansInputs(policy=policy, share=serving.share, active=active, candidate=candidate, last_step_at=last_step)
+    inputs = MeansInputs(
+        policy=policy,
+        share=serving.share,
+        active=active,
+        candidate=candidate,
+        last_step_at=last_step,
+        paused=paused,
+    )
     return _rollout(serving, "means", msgspec.to_builtins(inputs), actor="controller")
 
 
@@ -122,7 +135,7 @@ def replay(decision: Decision) -> Move:
 
 
 def last_step_at(newest: Decision | None) -> datetime | None:
-    """When the means rule's share last moved, from the newest decision of the experiment; None if it never did."""
+    """When the share last moved, or a person said something, from an experiment's newest decision; None if neither."""
     if newest is None or newest.verdict == "open":
         return None
     if newest.verdict != "hold" or "last_step_at" not in newest.inputs:

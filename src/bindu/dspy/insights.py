@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
-from math import ceil
 from typing import Final
 
 from bindu.dspy.arguments import check_limit, checked_time
 from bindu.dspy.canary.controller import policy_now
 from bindu.dspy.canary.looking import closes_at, evidence_of
-from bindu.dspy.decision import policy_used
+from bindu.dspy.decision import policy_used, win_of
 from bindu.dspy.errors import InvalidArgumentError
 from bindu.dspy.evidence import Evidence, standing
-from bindu.dspy.models import DIGITS, Arm, Decision, Experiment
-from bindu.dspy.planning import GAIN, Plan, expected_days, plan, required_feedback, window_hours_for
+from bindu.dspy.models import Arm, Decision, Experiment
+from bindu.dspy.planning import GAIN, Plan, days_to_all, expected_days, plan, required_feedback, window_hours_for
 from bindu.dspy.policy import Policy
 from bindu.dspy.reports import AgentStatus, ArmReport, BandPoint, PromptReport, TrialReport
 from bindu.dspy.rules.evidence import Win
@@ -122,7 +121,7 @@ async def _trial(
         return None
     evidence = await evidence_of(storage, experiment)
     running = experiment.state == "running"
-    win = _win(evidence, policy)
+    win = win_of(evidence, policy)
     needs_person = _needs_person(log) if running else None
     age = now - experiment.started_at
     planned = await _plan(storage, experiment, policy, log, now) if running else None
@@ -153,13 +152,6 @@ def _arm(evidence: Evidence, arm: Arm) -> ArmReport:
     )
 
 
-def _win(evidence: Evidence, policy: Policy) -> Win | None:
-    if evidence.won_window is None or evidence.won_log_e is None:
-        return None
-    hours = (evidence.window - evidence.won_window) * policy.window_hours
-    return Win(window=evidence.won_window, log_e=evidence.won_log_e, hours=hours)
-
-
 def _needs_person(log: Sequence[Decision]) -> str | None:
     newest = next((decision for decision in log if decision.rule == "evidence"), None)
     return newest.reason if newest is not None and newest.verdict == "ask" else None
@@ -178,9 +170,7 @@ def _days_left(planned: Plan | None, policy: Policy, age: timedelta, win: Win | 
     if planned is None:
         return None
     if win is not None:
-        steps = ceil(round((1 - share) / policy.step, DIGITS))
-        rest = max(policy.settle_hours - win.hours, policy.window_hours)
-        return (rest + (steps - 1) * policy.window_hours) / HOURS_A_DAY
+        return days_to_all(policy, share, rested=win.hours)
     return None if planned.days is None else max(0.0, planned.days - age / timedelta(days=1))
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "OVERHEAD",
     "Plan",
     "PlannedStep",
+    "days_to_all",
     "expectation",
     "expected_days",
     "fitted",
@@ -89,7 +90,13 @@ def plan(
         return unknown
     path = tuple(_until_verdict(policy, rate, share, needed))
     days = sum(step.days for step in path)
-    return replace(unknown, path=path, days=days, days_to_all=days + _after_win(policy, path[-1].share))
+    return replace(unknown, path=path, days=days, days_to_all=days + days_to_all(policy, path[-1].share))
+
+
+def days_to_all(policy: Policy, share: float, *, rested: float = 0.0) -> float:
+    """Days until a winner has all traffic: the rest, of which ``rested`` hours are over, then a step per window."""
+    steps = ceil(round((1 - share) / policy.step, DIGITS))  # the first of them ends the rest
+    return (_whole(policy.settle_hours - rested, policy) + (steps - 1) * policy.window_hours) / 24
 
 
 def fitted(
@@ -160,12 +167,6 @@ def _until_verdict(policy: Policy, rate: float, share: float, needed: float) -> 
             return
         missing, age = max(0.0, missing - hours * known_an_hour), age + hours
         share = round(min(policy.ramp_share, share + policy.step), DIGITS)
-
-
-def _after_win(policy: Policy, share: float) -> float:
-    """Days from the win until all traffic: the rest, whose end is the first step, then a step per window."""
-    steps = ceil(round((1 - share) / policy.step, DIGITS))
-    return (_whole(policy.settle_hours, policy) + (steps - 1) * policy.window_hours) / 24
 
 
 def _whole(hours: float, policy: Policy) -> int:

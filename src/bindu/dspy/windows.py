@@ -98,7 +98,10 @@ def windows_of(
 
 
 def without_heaviest(counted: Iterable[CountedUnit], shares: Shares, policy: Policy) -> float | None:
-    """The estimated difference without the rater who counts most; None when nobody counts twice, or nothing is left."""
+    """The estimated difference without the rater who counts most; None when nobody counts twice, or in one arm only.
+
+    0 when all that could be compared hangs on that rater.
+    """
     units = [unit for unit in counted if unit.score is not None]
     raters = Counter(unit.rater_id for unit in units if unit.rater_id)
     rater, most = min(raters.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
@@ -107,7 +110,8 @@ def without_heaviest(counted: Iterable[CountedUnit], shares: Shares, policy: Pol
     evidence = Evidence()
     for window in windows_of((), (unit for unit in units if unit.rater_id != rater), shares, policy):
         evidence = fold(evidence, window, policy, with_band=False)
-    return evidence.estimate
+    compared = {unit.arm for unit in units} == {"active", "candidate"}
+    return 0.0 if compared and evidence.estimate is None else evidence.estimate
 
 
 def score_of(vote: TimedVote) -> float:

@@ -77,11 +77,12 @@ async def check_experiment(*, agent_id: str | None = None, experiment_id: int | 
     """Rebuild an experiment's evidence (the newest one's) from its units and replay all its decisions."""
     storage, agent = await get_storage(), agent_named(agent_id)
     experiment = await _experiment(storage, agent, experiment_id)
+    by_evidence = experiment.policy.get("rule") == "evidence"
+    stored, units = await evidence_of(storage, experiment) if by_evidence else Evidence(), 0
+    # read after the evidence: what a controller adds meanwhile is in later windows, which are left out
     decisions = await storage.decisions(agent, experiment_id=experiment.id, limit=ALL_DECISIONS)
     differences = [text for decision in decisions if (text := _difference(decision)) is not None]
-    stored, units = Evidence(), 0
-    if experiment.policy.get("rule") == "evidence":
-        stored = await evidence_of(storage, experiment)
+    if by_evidence:
         again, units = await rebuilt(storage, experiment, decisions, through=stored.window)
         differences += [
             f"The stored {item.name.replace('_', ' ')} is not what the log gives."
@@ -108,15 +109,13 @@ async def rebuilt(
     firsts = await storage.first_requests(experiment.agent_id, experiment.id)
     counted = await storage.counted_units(experiment.agent_id, experiment.id)
     wins = {decision.closed_window: decision for decision in decisions if decision.verdict == "won"}
-    closed = {decision.closed_window for decision in decisions if decision.closed_window is not None}
     held = {window.number: window for window in windows_of(firsts, counted, shares, policy)}
     evidence = Evidence()
-    for number in sorted({*held, *closed, through}):
-        if 0 < number <= through:
-            evidence = fold(evidence, held.get(number, Window(number)), policy)
+    for number in sorted(number for number in {*held, *wins, through} if 0 < number <= through):
+        evidence = fold(evidence, held.get(number, Window(number)), policy)
         if number in wins:
             evidence = start_after_win(evidence, _winning_log(wins[number]))
-    return evidence, len(counted)
+    return evidence, sum(unit.window <= through for unit in counted)
 
 
 def _winning_log(decision: Decision) -> float:

@@ -92,7 +92,7 @@ async def run_step(
 ) -> Decision | None:
     """Decide and apply one step; return the logged decision, None when there is nothing to decide (yet).
 
-    Without a candidate on trial the champion may be due to come back: then its experiment opens. Where a judge is
+    Without a candidate on trial the champion may be due to come back: then its opening is the decision. Where a judge is
     wanted it is asked first, ``engine`` instead of the model that the settings name. Raises StaleRolloutError when
     somebody else moved the traffic first, and UnknownRuleError.
     """
@@ -101,8 +101,8 @@ async def run_step(
     if decided is not None and await judge_arrivals(storage, *decided, engine=engine):
         decided = await _decided(storage, agent, at)
     if decided is None:
-        await open_champion_test(agent, at or await storage.now())
-        return None
+        opened = await open_champion_test(agent, at or await storage.now())
+        return None if opened is None else (await storage.decisions(agent, experiment_id=opened.id, limit=1))[0]
     rollout, closing = decided
     decision = await storage.apply(rollout, closing=closing, now=at)
     share = 100 * decision.share_after
@@ -117,7 +117,7 @@ async def run_step(
 
 
 async def next_step(*, agent_id: str | None = None, now: datetime | None = None) -> Rollout | None:
-    """What ``run_step`` would do now, without doing it and without asking the judge."""
+    """What ``run_step`` would do now, without doing it and without asking the judge; a champion's return is not told."""
     decided = await _decided(await get_storage(), agent_named(agent_id), checked_time(now))
     return None if decided is None else decided[0]
 
@@ -154,19 +154,20 @@ async def _decided(storage: Storage, agent_id: str, at: datetime | None) -> tupl
     experiment = await storage.experiment(agent_id, serving.experiment_id)
     policy = policy_now(experiment)
     if experiment is None or policy.rule == "means":
-        return await _by_means(storage, serving, serving.candidate.id, policy, at), None
+        paused = experiment is not None and experiment.paused
+        return await _by_means(storage, serving, serving.candidate.id, policy, at, paused=paused), None
     found = await look(storage, serving, experiment, at or await storage.now())
     return None if found is None else (found.rollout, found.closing)
 
 
 async def _by_means(
-    storage: Storage, serving: Serving, candidate_id: int, policy: Policy, now: datetime | None
+    storage: Storage, serving: Serving, candidate_id: int, policy: Policy, now: datetime | None, *, paused: bool
 ) -> Rollout:
     agent, active_id, experiment_id = serving.agent_id, serving.active.id, serving.experiment_id
     metrics = await storage.prompt_metrics(agent, [active_id, candidate_id], now=now)
     newest = await storage.decisions(agent, experiment_id=experiment_id, limit=1)
     last_step = last_step_at(newest[0] if newest else None)
-    return by_means(serving, metrics[active_id], metrics[candidate_id], policy, last_step=last_step)
+    return by_means(serving, metrics[active_id], metrics[candidate_id], policy, last_step=last_step, paused=paused)
 
 
 async def _step(

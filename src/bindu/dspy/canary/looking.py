@@ -65,17 +65,16 @@ async def look(storage: Storage, serving: Serving, experiment: Experiment, now: 
         paused=experiment.paused,
         step_hours=(changes[-1].at - started_at) / timedelta(hours=1),
         strata=_counts(closed.windows),
-        without_heaviest=await _without_heaviest(storage, experiment, evidence, closed, shares),
+        without_heaviest=await _without_heaviest(storage, experiment, policy, evidence, closed, shares),
     )
     rollout = by_evidence(serving, inputs)
     if rollout.verdict == "won":
         evidence = start_after_win(evidence, winning_log(inputs.standing, policy))
-    state = msgspec.to_builtins(evidence)
     return Look(
         rollout=rollout,
         closing=Closing(
             window=through,
-            evidence=state,
+            evidence=msgspec.to_builtins(evidence),
             firsts=closed.firsts,
             judged={first.unit_id: first.judged for first in arrivals.firsts if first.judged is not None},
             counted=closed.counted,
@@ -84,10 +83,14 @@ async def look(storage: Storage, serving: Serving, experiment: Experiment, now: 
 
 
 async def _without_heaviest(
-    storage: Storage, experiment: Experiment, evidence: Evidence, closed: Closed, shares: dict[int, float]
+    storage: Storage,
+    experiment: Experiment,
+    policy: Policy,
+    evidence: Evidence,
+    closed: Closed,
+    shares: dict[int, float],
 ) -> float | None:
     """Read the whole experiment, but only when a win is at stake."""
-    policy = frozen_policy(experiment)
     hours = evidence.window * policy.window_hours
     if evidence.won_window is None and not is_winning(standing(evidence), policy, hours):
         return None

@@ -23,6 +23,7 @@ class MeansInputs:
     active: PromptMetrics
     candidate: PromptMetrics
     last_step_at: datetime | None
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +75,12 @@ def move(inputs: JsonObject) -> Move:
         return toward(seen.share, seen.share, _undecided(seen, means), evidence)
     if not _something_new(seen):
         return toward(seen.share, seen.share, "Nobody has given feedback since the last step.", evidence)
-    step = seen.policy.step if better == "candidate" else -seen.policy.step
-    return toward(seen.share, seen.share + step, _comparison(seen, means), evidence)
+    reason = _comparison(seen, means)
+    if better == "active":
+        return toward(seen.share, seen.share - seen.policy.step, reason, evidence)
+    if seen.paused:
+        return toward(seen.share, seen.share, f"Paused: the share does not rise. {reason}", evidence)
+    return toward(seen.share, seen.share + seen.policy.step, reason, evidence)
 
 
 def _something_new(seen: MeansInputs) -> bool:
