@@ -23,7 +23,7 @@ format: .venv/ready
 	$(RUN)ruff format .
 
 bench: .venv/ready
-	set -e; for file in benchmarks/*.py; do echo "== $$file"; $(RUN)python $$file $(ARGS); done
+	set -e; for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(RUN)python $$file $(ARGS); done
 
 clean:
 	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache

@@ -10,6 +10,7 @@ from typing import Final
 from bindu.dspy.arguments import check_limit, checked_time
 from bindu.dspy.canary.controller import policy_now
 from bindu.dspy.canary.looking import closes_at, evidence_of
+from bindu.dspy.champion import is_champion_test
 from bindu.dspy.decision import policy_used, win_of
 from bindu.dspy.errors import InvalidArgumentError
 from bindu.dspy.evidence import Evidence, standing
@@ -126,7 +127,7 @@ async def _trial(
     age = now - experiment.started_at
     planned = await _plan(storage, experiment, policy, log, now) if running else None
     return TrialReport(
-        champion=bool(experiment.policy.get("champion", False)),
+        champion=is_champion_test(experiment),
         window=evidence.window,
         standing=standing(evidence),
         active=_arm(evidence, "active"),
@@ -216,5 +217,6 @@ def _sentence(
     if candidate is None:
         return ending_sentence(active, experiment)
     if trial is None:
-        return means_sentence(active, candidate, share, policy)
+        paused = experiment is not None and experiment.paused
+        return means_sentence(active, candidate, share, policy, paused=paused)
     return trial_sentence(candidate.prompt.id, trial, share, policy)

@@ -16,6 +16,7 @@ __all__ = ["caution", "difference_of", "ending_sentence", "means_sentence", "no_
 IDENTICAL_PROMOTED: Final = 0.23  # share of identical prompts that it promotes
 WORSE_AMONG_PROMOTED: Final = 0.24  # share of its promotions that are worse
 
+PAUSED: Final = "paused, so its share does not rise"
 LEVEL: Final = 0.0005  # differences that three decimals show as none
 
 
@@ -43,9 +44,11 @@ def ending_sentence(active: PromptReport, experiment: Experiment | None) -> str:
     return f"Prompt {active.prompt.id} answers every request, {_rated(active)}.{ended}"
 
 
-def means_sentence(active: PromptReport, candidate: PromptReport, share: float, policy: Policy) -> str:
+def means_sentence(
+    active: PromptReport, candidate: PromptReport, share: float, policy: Policy, *, paused: bool = False
+) -> str:
     """A candidate under the specification's rule."""
-    traffic = f"it has {share:.0%} of traffic"
+    traffic = f"it has {share:.0%} of traffic" + (f"; {PAUSED}" if paused else "")
     name = f"Candidate {candidate.prompt.id}"
     means = compare_means(active.metrics, candidate.metrics)
     needed = policy.min_interactions
@@ -74,7 +77,7 @@ def trial_sentence(candidate_id: int, trial: TrialReport, share: float, policy: 
         head = f"Too early to say: {name.lower()} {rated}"
     else:
         head = f"{name} is {_word(trial.standing)}: {_measured(trial)}"
-    paused = ["paused, so its share does not rise"] if trial.paused and trial.win is None else []
+    paused = [PAUSED] if trial.paused and trial.win is None else []
     return "; ".join([head, traffic, *paused, *_time_left(trial)]) + "."
 
 

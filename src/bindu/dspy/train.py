@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from uuid_utils.compat import uuid7
 
 from bindu.dspy.barred import unpardoned
+from bindu.dspy.champion import ORIGIN
 from bindu.dspy.dataset import build_dataset
 from bindu.dspy.engine import CountingEngine, InnerEngine, start_daemon
 from bindu.dspy.errors import (
@@ -239,8 +240,8 @@ class _Session:
         return await self._deploy(choice, verdict)
 
     async def _prepared(self, split: Split) -> Search:
-        # A deprecated prompt was active once: users and rivals change, and it has to win again. A rolled back one
-        # lost its trial, and only a person may pardon it, by making it deprecated.
+        # A deprecated prompt was active once, as was a champion that came back: users and rivals change, and it has to
+        # win again. Another rolled back one lost its trial; only a person may pardon it, by making it deprecated.
         prompts = await self.storage.prompts(self.job.agent_id)
         tried = await self.storage.tried_texts(self.job.agent_id)
         return Search(
@@ -250,7 +251,7 @@ class _Session:
             objective=self.job.objective,
             engine=self.engine,
             seed=self.job.seed,
-            rolled_back=[prompt.text for prompt in prompts if prompt.status == "rolled_back"],
+            rolled_back=[one.text for one in prompts if one.status == "rolled_back" and one.origin != ORIGIN],
             tried=unpardoned(tried, prompts),
             similar=app_settings.dspy.canary.similar_text,
             margin=self.job.settings.accept_margin,

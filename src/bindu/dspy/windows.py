@@ -17,6 +17,7 @@ from operator import itemgetter
 from bindu.dspy.evidence import Evidence, Share, Stratum, Window, fold
 from bindu.dspy.models import Arm
 from bindu.dspy.policy import Policy
+from bindu.dspy.rules.evidence import NOTHING_LEFT
 from bindu.dspy.units import Arrivals, CountedUnit, FirstRequest, RatedUnit, TimedVote
 
 __all__ = ["Closed", "close", "end_of", "last_closed", "score_of", "windows_of", "without_heaviest"]
@@ -98,9 +99,9 @@ def windows_of(
 
 
 def without_heaviest(counted: Iterable[CountedUnit], shares: Shares, policy: Policy) -> float | None:
-    """The estimated difference without the rater who counts most; None when nobody counts twice, or in one arm only.
+    """The estimated difference without the rater who counts most; None when nobody counts twice.
 
-    0 when all that could be compared hangs on that rater.
+    NOTHING_LEFT when what could be compared hangs on that rater; None too when one arm has no units at all.
     """
     units = [unit for unit in counted if unit.score is not None]
     raters = Counter(unit.rater_id for unit in units if unit.rater_id)
@@ -111,7 +112,7 @@ def without_heaviest(counted: Iterable[CountedUnit], shares: Shares, policy: Pol
     for window in windows_of((), (unit for unit in units if unit.rater_id != rater), shares, policy):
         evidence = fold(evidence, window, policy, with_band=False)
     compared = {unit.arm for unit in units} == {"active", "candidate"}
-    return 0.0 if compared and evidence.estimate is None else evidence.estimate
+    return NOTHING_LEFT if compared and evidence.estimate is None else evidence.estimate
 
 
 def score_of(vote: TimedVote) -> float:
@@ -129,7 +130,7 @@ def _count(
 
     def rests(vote: TimedVote) -> bool:
         before = last_counted.get(vote.rater_id) if vote.rater_id else None
-        return before is not None and vote.at - before < rest
+        return bool(rest) and before is not None and vote.at - before < rest  # also what is older, but arrived late
 
     votes = sorted((vote for vote in unit.votes if vote.at <= until), key=lambda vote: (vote.at, vote.kind != "rating"))
     speaker = next((vote for vote in votes if not rests(vote)), None)

@@ -12,10 +12,12 @@ import pytest
 
 from bindu.dspy.canary import controller
 from bindu.dspy.canary.controller import promote_step, rollback_step, run_canary_controller, run_step
+from bindu.dspy.canary.verbs import carry_out
 from bindu.dspy.cli import canary as canary_command
 from bindu.dspy.collector import record_feedback, record_task
 from bindu.dspy.decision import replay
 from bindu.dspy.errors import InvalidArgumentError, InvalidPromptError, StaleRolloutError, UnknownRuleError
+from bindu.dspy.insights import agent_status
 from bindu.dspy.models import Decision, Rollout
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.prompts import bootstrap_prompt, get_active_prompt, get_candidate_prompt, insert_prompt
@@ -87,6 +89,23 @@ async def test_a_worse_candidate_falls_to_zero_and_stays_there(storage: Postgres
     [experiment] = await storage.experiments("default")
     assert (experiment.state, experiment.outcome) == ("ended", "rolled_back")
     assert await run_step() is None
+
+
+async def test_a_pause_holds_until_somebody_resumes(storage: PostgresStorage) -> None:
+    candidate = await on_trial()
+    await carry_out("pause", reason="A release.")
+    await rate(candidate, [5])
+    for _ in range(2):
+        held = await run_step()
+        assert held is not None
+        assert (held.verdict, held.share_after) == ("hold", 0.1)
+        assert replay(held).verdict == "hold"
+    assert "; paused, so its share does not rise." in (await agent_status()).sentence
+    await carry_out("resume", reason="It is out.")
+    await rate(candidate, [5])
+    await run_canary_controller()
+    verdicts = [row.verdict for row in await storage.decisions("default")]
+    assert verdicts == ["step_up", "resume", "hold", "hold", "pause", "open"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from bindu.dspy.barred import unpardoned
 from bindu.dspy.canary.champion import open_champion_test
+from bindu.dspy.canary.controller import run_step
 from bindu.dspy.champion import is_champion_test
 from bindu.dspy.errors import BarredTextError, NoActivePromptError
 from bindu.dspy.models import Experiment
@@ -216,6 +217,18 @@ async def test_after_five_promotions_the_first_prompt_is_the_candidate(storage: 
     assert (opening.verdict, opening.actor) == ("open", "controller")
     assert "Prompt 1, the champion, comes back to be compared with prompt 6" in opening.reason
     assert await open_champion_test(AGENT, NOON + 6 * DAY) is None  # it is on trial
+
+
+async def test_a_run_that_brings_the_champion_back_says_so(storage: PostgresStorage) -> None:
+    app_settings.dspy.canary.champion_promotions = 1
+    await bootstrap_prompt("You help.", now=NOON - DAY)
+    await promote(1)
+    opening = await run_step(agent_id=AGENT, now=NOON + DAY)
+    assert opening is not None
+    assert (opening.verdict, opening.share_before, opening.share_after) == ("open", 0.0, 0.1)
+    assert "the champion, comes back" in opening.reason
+    assert await storage.decisions(AGENT, limit=1) == [opening]
+    assert await run_step(agent_id=AGENT, now=NOON + DAY) is None
 
 
 async def test_a_beaten_champion_hands_over_and_bars_nothing(storage: PostgresStorage) -> None:

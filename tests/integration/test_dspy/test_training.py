@@ -33,7 +33,7 @@ from bindu.dspy.errors import (
     UnknownStrategyError,
     UnsupportedOptimizerError,
 )
-from bindu.dspy.models import Feedback, PromptCandidate, Rollout, Task, TaskQuery, TrainingRun
+from bindu.dspy.models import Feedback, PromptCandidate, PromptStatus, Rollout, Task, TaskQuery, TrainingRun
 from bindu.dspy.objective import Objective
 from bindu.dspy.optimizer import Plan, SimbaOptimizer
 from bindu.dspy.postgres.storage import PostgresStorage
@@ -560,9 +560,12 @@ async def end_trial(storage: PostgresStorage) -> None:
     await storage.set_retired_status("default", serving.candidate.id, "deprecated")
 
 
-async def test_a_prompt_that_was_active_once_may_be_tried_again(storage: PostgresStorage) -> None:
+@pytest.mark.parametrize(("status", "origin"), [("deprecated", "manual"), ("rolled_back", "champion")])
+async def test_a_prompt_that_was_active_once_may_be_tried_again(
+    storage: PostgresStorage, status: PromptStatus, origin: str
+) -> None:
     await talk(storage, 210)
-    await storage.add_prompt("default", IDEAL_PROMPT, "deprecated")
+    await storage.add_prompt("default", IDEAL_PROMPT, status, origin=origin)
     assert (await run_training(Proposes(IDEAL_PROMPT), engine=SimulatedEngine(0))).outcome == "improved"
 
 

@@ -54,6 +54,15 @@ def step(
     return by_means(serving(share), metrics(1, active), metrics(2, candidate, count), POLICY, last_step=last)
 
 
+def test_a_pause_keeps_the_better_candidate_where_it_is_and_lets_the_worse_one_fall() -> None:
+    better, worse = (
+        by_means(serving(0.3), metrics(1, 0.5), metrics(2, score), POLICY, paused=True) for score in (0.6, 0.4)
+    )
+    assert (better.verdict, better.share_after) == ("hold", 0.3)
+    assert better.reason.startswith("Paused: the share does not rise. Candidate 2 scores 0.600")
+    assert (worse.verdict, worse.share_after) == ("step_down", 0.2)
+
+
 def decision(rollout: Rollout) -> Decision:
     return Decision(
         agent_id=rollout.agent_id,

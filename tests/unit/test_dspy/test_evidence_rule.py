@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
 from math import log, nextafter
 from typing import Any
 
@@ -14,6 +15,8 @@ from bindu.dspy.evidence import Standing
 from bindu.dspy.policy import Policy, threshold
 from bindu.dspy.rules.base import Move
 from bindu.dspy.rules.evidence import EvidenceInputs, StratumCount, Win, decide, move
+from bindu.dspy.units import CountedUnit
+from bindu.dspy.windows import without_heaviest
 
 SCORED = (StratumCount(47, "rating", 1, 30, 4),)
 QUIET = Standing(
@@ -451,3 +454,25 @@ def test_a_candidate_of_which_nothing_is_known_holds_where_it_is() -> None:
     nothing: Move = decide(seen(estimate=None, rated_at_step=0, strata=()))
     assert (nothing.verdict, nothing.share_after) == ("hold", 0.1)
     assert "nothing could be compared" in decide(seen(estimate=None, share=0.5)).reason
+
+
+def test_a_win_that_hangs_on_one_rater_altogether_asks_for_a_person() -> None:
+    units = [
+        CountedUnit(
+            unit_id=str(number),
+            arm=arm,
+            epoch=0,
+            window=1 + number // 2,
+            kind="thumbs_up",
+            rater_id="fan" if arm == "candidate" else f"user {number}",
+            rated_at=datetime(2026, 3, 1, tzinfo=UTC) + timedelta(days=number // 2),
+            score=float(arm == "candidate"),
+        )
+        for number, arm in enumerate(("active", "candidate") * 20)
+    ]
+    left = without_heaviest(units, {0: 0.5}, Policy())
+    for goal in ("better", "not_worse"):
+        policy = Policy(goal=goal, stated_gain="cheaper")  # type: ignore[arg-type]
+        found = decide(seen(policy=policy, superiority=9.0, non_inferiority=9.0, without_heaviest=left))
+        assert found.verdict == "ask"
+        assert "without the rater who counts most nothing is left to compare" in found.reason

@@ -108,13 +108,14 @@ async def rebuilt(
     shares = {change.epoch: change.share for change in await storage.share_changes(experiment.agent_id, experiment.id)}
     firsts = await storage.first_requests(experiment.agent_id, experiment.id)
     counted = await storage.counted_units(experiment.agent_id, experiment.id)
-    wins = {decision.closed_window: decision for decision in decisions if decision.verdict == "won"}
+    won = [decision for decision in decisions if decision.verdict == "won"]
+    wins = {decision.closed_window: _winning_log(decision) for decision in won if decision.closed_window is not None}
     held = {window.number: window for window in windows_of(firsts, counted, shares, policy)}
     evidence = Evidence()
     for number in sorted(number for number in {*held, *wins, through} if 0 < number <= through):
         evidence = fold(evidence, held.get(number, Window(number)), policy)
         if number in wins:
-            evidence = start_after_win(evidence, _winning_log(wins[number]))
+            evidence = start_after_win(evidence, wins[number])
     return evidence, sum(unit.window <= through for unit in counted)
 
 

@@ -92,9 +92,9 @@ async def run_step(
 ) -> Decision | None:
     """Decide and apply one step; return the logged decision, None when there is nothing to decide (yet).
 
-    Without a candidate on trial the champion may be due to come back: then its opening is the decision. Where a judge is
-    wanted it is asked first, ``engine`` instead of the model that the settings name. Raises StaleRolloutError when
-    somebody else moved the traffic first, and UnknownRuleError.
+    Without a candidate on trial the champion may be due to come back: then the decision is that its experiment opens.
+    Where a judge is wanted it is asked first, ``engine`` instead of the model that the settings name. Raises
+    StaleRolloutError when somebody else moved the traffic first, and UnknownRuleError.
     """
     storage, agent, at = await get_storage(), agent_named(agent_id), checked_time(now)
     decided = await _decided(storage, agent, at)
@@ -117,7 +117,10 @@ async def run_step(
 
 
 async def next_step(*, agent_id: str | None = None, now: datetime | None = None) -> Rollout | None:
-    """What ``run_step`` would do now, without doing it and without asking the judge; a champion's return is not told."""
+    """What ``run_step`` would do now, without doing it and without asking the judge.
+
+    None also when a champion would come back: nothing is on trial yet that a rollout could move.
+    """
     decided = await _decided(await get_storage(), agent_named(agent_id), checked_time(now))
     return None if decided is None else decided[0]
 

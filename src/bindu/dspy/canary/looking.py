@@ -65,7 +65,7 @@ async def look(storage: Storage, serving: Serving, experiment: Experiment, now: 
         paused=experiment.paused,
         step_hours=(changes[-1].at - started_at) / timedelta(hours=1),
         strata=_counts(closed.windows),
-        without_heaviest=await _without_heaviest(storage, experiment, policy, evidence, closed, shares),
+        without_heaviest=await _without_heaviest(storage, experiment, evidence, closed, shares),
     )
     rollout = by_evidence(serving, inputs)
     if rollout.verdict == "won":
@@ -83,14 +83,10 @@ async def look(storage: Storage, serving: Serving, experiment: Experiment, now: 
 
 
 async def _without_heaviest(
-    storage: Storage,
-    experiment: Experiment,
-    policy: Policy,
-    evidence: Evidence,
-    closed: Closed,
-    shares: dict[int, float],
+    storage: Storage, experiment: Experiment, evidence: Evidence, closed: Closed, shares: dict[int, float]
 ) -> float | None:
     """Read the whole experiment, but only when a win is at stake."""
+    policy = frozen_policy(experiment)
     hours = evidence.window * policy.window_hours
     if evidence.won_window is None and not is_winning(standing(evidence), policy, hours):
         return None

@@ -18,8 +18,9 @@ from bindu.dspy.models import DIGITS, ExperimentOutcome, JsonObject
 from bindu.dspy.policy import Policy, threshold
 from bindu.dspy.rules.base import Move, toward
 
-__all__ = ["EvidenceInputs", "StratumCount", "Win", "decide", "is_winning", "move", "winning_log"]
+__all__ = ["NOTHING_LEFT", "EvidenceInputs", "StratumCount", "Win", "decide", "is_winning", "move", "winning_log"]
 
+NOTHING_LEFT: Final = -1.0  # without the heaviest rater: a doubt for every goal
 BELOW_ALL: Final = 1 - 10**-DIGITS  # the ramp never promotes, whatever share its policy names
 
 
@@ -164,9 +165,10 @@ def _doubt(seen: EvidenceInputs) -> str | None:
     if seen.feedback_alarm:
         return "Needs a person: the candidate changes how many users vote, so their votes cannot be compared."
     if seen.without_heaviest is not None and seen.without_heaviest <= acceptable:
-        return (
-            f"Needs a person: without the rater who counts most the difference is {seen.without_heaviest:+.3f}, no win."
-        )
+        left = f"the difference is {seen.without_heaviest:+.3f}, no win"
+        if seen.without_heaviest == NOTHING_LEFT:
+            left = "nothing is left to compare"
+        return f"Needs a person: without the rater who counts most {left}."
     return None
 
 

@@ -29,7 +29,7 @@ __all__ = ["DESK_AGENT", "LOGS_AGENT", "Story", "read_real_logs", "run_closed_lo
 LOGS_AGENT = "open-assistant"
 DESK_AGENT = "support-desk"
 LOGGED_CONVERSATIONS = 600
-CONVERSATIONS_A_STEP = 150
+CONVERSATIONS_A_STEP = 100
 STEP = timedelta(hours=6)
 MAX_STEPS = 60
 
