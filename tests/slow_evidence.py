@@ -19,8 +19,9 @@ GUARD_EFFECTS = tuple(Fraction(text) for text in ("0.005", "0.02", "0.08", "0.3"
 PRIOR = {"rating": Fraction(1, 10), "thumbs_up": Fraction(1, 5)}
 GUARD_PRIOR = Fraction(1, 50)
 CAP = Fraction(9, 10)
+FAR = (*range(25, 50, 5), *range(50, 101, 10))
 GRID = tuple(
-    Fraction(hundredth, 100) for hundredth in (*range(-100, -30, 5), *range(-30, 31), *range(35, 101, 5))
+    Fraction(hundredth, 100) for hundredth in (*(-far for far in reversed(FAR)), *range(-20, 21), *FAR)
 )  # in hundredths: fine where it matters, coarse beyond
 Block = tuple[Fraction, Fraction]  # the difference of two means, and its variance
 Factors = dict[Fraction, list[float]]  # per effect the log of every factor
@@ -93,6 +94,21 @@ def mismatch(share: Fraction, active: int, candidate: int) -> Fraction:
         drawn /= rising(Fraction(kappa), active + candidate)
         total += drawn / (share**candidate * (1 - share) ** active)
     return total / 2
+
+
+VOTE_ODDS = tuple(map(Fraction, ("0.82", "0.905", "1.105", "1.22")))
+
+
+def vote_mismatch(counts: Sequence[tuple[Fraction, int, int]]) -> Fraction:
+    """The Bayes factor of one odds ratio for all epochs over none, for four equally likely odds."""
+    total = Fraction(0)
+    for odds in VOTE_ODDS:
+        product = Fraction(1)
+        for share, active, candidate in counts:
+            candidates = share * odds / (1 - share + share * odds)
+            product *= (candidates / share) ** candidate * ((1 - candidates) / (1 - share)) ** active
+        total += product
+    return total / len(VOTE_ODDS)
 
 
 def no_bets(effects: Sequence[Fraction] = EFFECTS) -> Factors:
@@ -170,7 +186,7 @@ class SlowEvidence:
             rated[0] += len(stratum.active)
             rated[1] += len(stratum.candidate)
         alpha = exact(self.policy.alpha_feedback_mismatch)
-        self.feedback_alarm = self.feedback_alarm or self.against(self.rated) >= 1 / alpha
+        self.feedback_alarm = self.feedback_alarm or self.against_votes() >= 1 / alpha
 
     def against(self, counts: dict[int, list[int]]) -> Fraction:
         """The Bayes factor, over all epochs, against such counts having come by the shares."""
@@ -178,6 +194,10 @@ class SlowEvidence:
         for epoch, (active, candidate) in counts.items():
             product *= mismatch(self.shares[epoch], active, candidate)
         return product
+
+    def against_votes(self) -> Fraction:
+        """The Bayes factor against the counts of units with feedback."""
+        return vote_mismatch([(self.shares[epoch], *counted) for epoch, counted in self.rated.items()])
 
     def logs(self, test: str) -> tuple[float, ...]:
         return logs_of(self.tests[test])

@@ -27,6 +27,7 @@ __all__ = [
     "fold",
     "log_e",
     "log_mismatch",
+    "log_vote_mismatch",
     "standing",
     "start_after_win",
 ]
@@ -39,12 +40,13 @@ PRIOR_VARIANCE: Final[Mapping[str, float]] = {"rating": 0.10, "thumbs_up": 0.20}
 GUARD_VARIANCE: Final = 0.02
 PRIOR_UNITS, LEAST_VARIANCE = 20, 0.005
 MISMATCH_PRIORS: Final = (100.0, 1000.0)
+VOTE_ODDS: Final = (0.82, 0.905, 1.105, 1.22)  # how much likelier, or less, a candidate's unit is to vote
 
 Logs = tuple[float, ...]  # the log wealth of one bet per effect
 Blocks = dict[float, dict[float, int]]  # variance -> difference -> how many blocks have it
 NO_BETS: Final[Logs] = (0.0,) * len(EFFECTS)
-FINE = tuple(place / 100 for place in range(-30, 31))
-COARSE = tuple(place / 100 for place in range(35, 101, 5))
+FINE = tuple(place / 100 for place in range(-20, 21))
+COARSE = tuple(place / 100 for place in (25, 30, 35, 40, 45, 50, 60, 70, 80, 90, 100))
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +257,27 @@ def _log_beta(a: float, b: float) -> float:
     return lgamma(a) + lgamma(b) - lgamma(a + b)
 
 
+def log_vote_mismatch(counts: Iterable[tuple[float, int, int]]) -> float:
+    """The log Bayes factor against (share, active, candidate) units with feedback having come by those shares.
+
+    The alternatives are odds that hold over all epochs: a prompt that changes who votes does so at every share.
+    """
+    known = [(share, active, candidate) for share, active, candidate in counts if 0 < share < 1]
+    return log_e(tuple(_log_odds(odds, known) for odds in VOTE_ODDS))
+
+
+def _log_odds(odds: float, counts: Iterable[tuple[float, int, int]]) -> float:
+    return sum(
+        (
+            candidate * log(odds) - (active + candidate) * log1p(share * (odds - 1))
+            for share, active, candidate in counts
+        ),
+        0.0,
+    )
+
+
 def _votes_mismatch(shares: Sequence[Share]) -> float:
-    return log_mismatch((share.share, share.rated_active, share.rated_candidate) for share in shares)
+    return log_vote_mismatch((share.share, share.rated_active, share.rated_candidate) for share in shares)
 
 
 def _blocks(strata: Sequence[Stratum], spreads: Mapping[str, Spread]) -> Blocks:

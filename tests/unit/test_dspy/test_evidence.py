@@ -1,7 +1,7 @@
 """The e-processes against their slow reference, and what makes them valid: no bet expects to win under its null."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
@@ -23,6 +23,7 @@ from bindu.dspy.evidence import (
     fold,
     log_e,
     log_mismatch,
+    log_vote_mismatch,
     standing,
     start_after_win,
 )
@@ -191,7 +192,7 @@ def test_a_standing_says_what_the_slow_reference_says(windows: list[Window], pol
     for test in (*TESTS, "after_win"):
         assert getattr(now, test) is None if test == "after_win" else close(getattr(now, test), slow.log_e(test))
     assert close(now.mismatch, log_of(slow.against(slow.assigned)))
-    assert close(now.feedback_mismatch, log_of(slow.against(slow.rated)))
+    assert close(now.feedback_mismatch, log_of(slow.against_votes()))
     assert all(close(now.guards[guard], slow.log_e(guard)) for guard in policy.guards)
     assert close(now.p_value, exp(-slow.best))
     assert standing(start_after_win(folded(windows, policy), 3.5)).after_win == 0.0
@@ -291,14 +292,17 @@ def test_a_bet_expects_to_keep_its_wealth_at_the_edge_of_its_null_and_to_lose_in
         assert min(expected) >= 1 - 1e-9
 
 
+@pytest.mark.parametrize("test", [log_mismatch, log_vote_mismatch])
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
-def test_the_mismatch_of_fairly_drawn_counts_expects_one(share: float) -> None:
+def test_the_mismatch_of_fairly_drawn_counts_expects_one(
+    share: float, test: Callable[[Iterable[tuple[float, int, int]]], float]
+) -> None:
     for units in (1, 2, 7, 40):
         expected = sum(
             comb(units, candidate)
             * share**candidate
             * (1 - share) ** (units - candidate)
-            * exp(log_mismatch([(share, units - candidate, candidate)]))
+            * exp(test([(share, units - candidate, candidate)]))
             for candidate in range(units + 1)
         )
         assert isclose(expected, 1, rel_tol=1e-9)
@@ -448,10 +452,10 @@ def votes(number: int, active: int, candidate: int) -> Window:
 def test_the_feedback_alarm_rings_on_when_the_counts_are_even_again() -> None:
     calm = fold(START, votes(1, 60, 60), Policy())
     assert not calm.feedback_alarm
-    alarmed = fold(calm, votes(2, 40, 120), Policy())
+    alarmed = fold(calm, votes(2, 40, 140), Policy())
     assert alarmed.feedback_alarm
-    even = fold(fold(alarmed, votes(3, 80, 0), Policy()), votes(4, 2000, 2000), Policy())
-    assert log_mismatch([(0.5, even.shares[0].rated_active, even.shares[0].rated_candidate)]) < 0
+    even = fold(fold(alarmed, votes(3, 100, 0), Policy()), votes(4, 2000, 2000), Policy())
+    assert log_vote_mismatch([(0.5, even.shares[0].rated_active, even.shares[0].rated_candidate)]) < 0
     assert even.feedback_alarm
 
 
