@@ -140,6 +140,7 @@ class SlowEvidence:
         self.below = {shift: no_bets() for shift in self.grid}
 
     def take(self, window: Window) -> None:
+        before = len(self.matched)
         for stratum in window.scores:
             self._test(blocks(stratum, variance_of(self.values.get(stratum.kind, []), PRIOR[stratum.kind])))
         margin = exact(self.policy.guard_margin)
@@ -149,7 +150,7 @@ class SlowEvidence:
                 bet(blocks(stratum, variance), 1, margin, CAP / (1 + margin), self.tests[stratum.kind])
         for stratum in (*window.scores, *window.firsts):
             self.values.setdefault(stratum.kind, []).extend((*stratum.active, *stratum.candidate))
-        self._look()
+        self._look(self.matched[before:])
         self._count(window)
 
     def _test(self, found: list[Block]) -> None:
@@ -165,15 +166,18 @@ class SlowEvidence:
             bet(found, -1, shift, CAP / (1 + abs(shift)), self.below[shift])
         self.matched.extend(found)
 
-    def _look(self) -> None:
+    def _look(self, latest: list[Block]) -> None:
         self.best = max(self.best, self.log_e("superiority"))
         rejected = set(self.rejected)
         for shift in self.grid:
             for side in (self.above, self.below):
                 if log_mean_exp(logs_of(side[shift])) >= log(40):  # alpha .025 a side
                     rejected.add(shift)
-        if len(rejected) < len(self.grid):  # a band never vanishes
-            self.rejected = rejected
+        self.rejected = rejected
+        if len(rejected) == len(self.grid):  # the difference has changed: begin anew
+            self.rejected, self.matched = set(), latest
+            self.above = {shift: no_bets() for shift in self.grid}
+            self.below = {shift: no_bets() for shift in self.grid}
 
     def _count(self, window: Window) -> None:
         for share in window.assigned:

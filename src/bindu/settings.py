@@ -80,6 +80,7 @@ class CanarySettings(_Section):
     max_window_hours: int = Field(default=24, ge=1, le=168)
     min_age_hours: Hours = 24.0
     max_age_days: float = Field(default=14.0, gt=0, le=365)
+    longest_days: float = Field(default=90.0, gt=0, le=365)
     rater_hours: Hours = 24.0
 
     ramp_share: Share = 0.5
@@ -181,7 +182,10 @@ def _check_spelling(keys: Iterable[str]) -> None:
 
 def _load() -> Settings:
     env_file = Settings.model_config.get("env_file")
-    dotenv: dict[str, Any] = dict(DotEnvSettingsSource(Settings, env_file=env_file).env_vars)
+    try:
+        dotenv: dict[str, Any] = dict(DotEnvSettingsSource(Settings, env_file=env_file).env_vars)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{env_file} cannot be read: {error}. Make it a UTF-8 text that you may read.") from None
     _check_spelling([*os.environ, *dotenv])
     try:
         return Settings()

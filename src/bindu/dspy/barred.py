@@ -15,7 +15,7 @@ from bindu.dspy.models import Prompt
 from bindu.dspy.promptcheck import SPACELESS
 from bindu.dspy.units import TriedText
 
-__all__ = ["SAME_CHANGE", "barred_by", "similarity", "unpardoned"]
+__all__ = ["barred_by", "unpardoned"]
 
 SAME_CHANGE: Final = 0.5  # from this similarity on, two edits of the active prompt count as one idea
 
@@ -24,17 +24,11 @@ _WORD = re.compile(rf"[^\W{SPACELESS[1:-1]}]+|{SPACELESS}")
 Shingles = set[tuple[str, ...]]
 
 
-def similarity(one: str, other: str) -> float:
-    """The share of three-word runs, of all that either text has, that both have; in [0, 1], 1 for the same words.
-
-    Letter case, white space and punctuation make no difference; where words have no spaces between them, a character
-    is a word.
-    """
-    return _alike(_shingles(one), _shingles(other))
-
-
 def barred_by(text: str, tried: Iterable[TriedText], *, similar: float, active: str = "") -> TriedText | None:
     """The first of the tried texts that is at least ``similar`` to this one, or None.
+
+    Similar is the share of three-word runs, of all that either text has, that both have. Letter case, white space and
+    punctuation make no difference; where words have no spaces between them, a character is a word.
 
     Two texts that each keep a long active prompt and add a rule of their own are alike as a whole, although they are
     two ideas: what they change in ``active`` has to be alike too, by SAME_CHANGE.

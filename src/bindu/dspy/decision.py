@@ -6,21 +6,22 @@ for as long as the row exists.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
 from bindu.dspy.errors import UnknownRuleError
 from bindu.dspy.evidence import Evidence, standing
 from bindu.dspy.models import Decision, ExperimentOutcome, JsonObject, PromptMetrics, Rollout, Serving
-from bindu.dspy.policy import Policy
+from bindu.dspy.policy import Policy, RuleName
 from bindu.dspy.rules import RULES
 from bindu.dspy.rules.base import Move, Rule
 from bindu.dspy.rules.evidence import EvidenceInputs, StratumCount, Win
 from bindu.dspy.rules.manual import ManualInputs
 from bindu.dspy.rules.means import MeansInputs
+from bindu.dspy.units import ShareChange
 
 __all__ = [
     "by_evidence",
@@ -35,16 +36,28 @@ __all__ = [
     "win_of",
 ]
 
+RULE_NAMES: Final[tuple[RuleName, ...]] = get_args(RuleName)
 
-def policy_of(stored: JsonObject, *, min_interactions: int, step: float) -> Policy:
-    """The policy frozen in an experiment; numbers that the means rule leaves open are the caller's."""
-    return msgspec.convert({"rule": "means", "min_interactions": min_interactions, "step": step, **stored}, Policy)
+
+def policy_of(stored: JsonObject, **left_open: float) -> Policy:
+    """The policy that an experiment or a decision was stored with; numbers that it leaves open are the caller's.
+
+    Without a rule it is of the means rule, as the first experiments were. Raises UnknownRuleError for a rule, or a
+    version of it, that is not here: an experiment ends by the rule that it began with.
+    """
+    policy = {"rule": "means", **left_open, **stored}
+    if policy["rule"] not in RULE_NAMES:
+        raise UnknownRuleError(policy["rule"], RULE_NAMES)
+    rule = RULES[policy["rule"]]
+    if stored.get("rule_version", rule.version) != rule.version:
+        raise UnknownRuleError(f"{policy['rule']} version {stored['rule_version']}", _versions())
+    return msgspec.convert(policy, Policy)
 
 
 def policy_used(decisions: Iterable[Decision]) -> Policy | None:
     """What the newest decision that followed a policy went by; ``decisions`` newest first."""
     stored = next((decision.inputs["policy"] for decision in decisions if "policy" in decision.inputs), None)
-    return None if stored is None else msgspec.convert({"rule": "means", **stored}, Policy)
+    return None if stored is None else policy_of(stored)
 
 
 def inputs_at(
@@ -129,18 +142,13 @@ def replay(decision: Decision) -> Move:
     """Decide again from what is stored. Raises UnknownRuleError for a rule, or a version of it, that is not here."""
     rule = _rule(decision.rule)
     if decision.rule_version != rule.version:
-        known = tuple(f"{name} version {here.version}" for name, here in RULES.items())
-        raise UnknownRuleError(f"{decision.rule} version {decision.rule_version}", known)
+        raise UnknownRuleError(f"{decision.rule} version {decision.rule_version}", _versions())
     return rule.move(decision.inputs)
 
 
-def last_step_at(newest: Decision | None) -> datetime | None:
-    """When the share last moved, or a person said something, from an experiment's newest decision; None if neither."""
-    if newest is None or newest.verdict == "open":
-        return None
-    if newest.verdict != "hold" or "last_step_at" not in newest.inputs:
-        return newest.at
-    return msgspec.convert(newest.inputs["last_step_at"], datetime | None)
+def last_step_at(changes: Sequence[ShareChange]) -> datetime | None:
+    """When an experiment's share last moved, by whoever's word; None while it is the one that it opened with."""
+    return changes[-1].at if len(changes) > 1 else None
 
 
 def _rollout(serving: Serving, rule: str, inputs: JsonObject, *, actor: str, paused: bool | None = None) -> Rollout:
@@ -163,6 +171,10 @@ def _rollout(serving: Serving, rule: str, inputs: JsonObject, *, actor: str, pau
         actor=actor,
         paused=paused,
     )
+
+
+def _versions() -> tuple[str, ...]:
+    return tuple(f"{name} version {rule.version}" for name, rule in RULES.items())
 
 
 def _rule(name: str) -> Rule:

@@ -138,7 +138,7 @@ class Evidence:
     won_log_e: float | None = None
     after_win: Logs | None = None  # harm since the win
     feedback_alarm: bool = False  # latched: the candidate changes who votes
-    weight: float = 0.0  # of the blocks, the sum of 1 / variance
+    weight: float = 0.0  # of the blocks that the band describes, the sum of 1 / variance
     weighted: float = 0.0  # the sum of difference / variance
     spreads: dict[str, Spread] = field(default_factory=dict)
     band: Band = field(default_factory=Band)
@@ -198,10 +198,9 @@ def fold(before: Evidence, window: Window, policy: Policy, *, with_band: bool = 
         raise ValueError(f"Window {window.number} cannot be folded after window {before.window}.")
     scored = _blocks(window.scores, before.spreads)
     superiority = _grow(before.superiority, scored, sign=1)
-    counted = [(difference, n / variance) for variance, those in scored.items() for difference, n in those.items()]
     shares = _shares(before.shares, window)
     return replace(
-        before,
+        _described(before, scored, with_band=with_band),
         window=window.number,
         superiority=superiority,
         harm=_grow(before.harm, scored, sign=-1, shift=-policy.harm_margin),
@@ -212,10 +211,7 @@ def fold(before: Evidence, window: Window, policy: Policy, *, with_band: bool = 
         if before.after_win is None
         else _grow(before.after_win, scored, sign=-1, shift=-policy.harm_margin),
         feedback_alarm=before.feedback_alarm or _votes_mismatch(shares) >= threshold(policy.alpha_feedback_mismatch),
-        weight=before.weight + sum(weight for _, weight in counted),
-        weighted=before.weighted + sum(difference * weight for difference, weight in counted),
         spreads=_spreads(before.spreads, (*window.scores, *window.firsts)),
-        band=_narrow(before.band, scored) if with_band and scored else before.band,
         shares=shares,
         guards=_guards(before, window, policy),
     )
@@ -324,8 +320,21 @@ def _grow(
     return tuple(totals)
 
 
-def _narrow(band: Band, blocks: Blocks) -> Band:
-    """Test every shift that is left; what is rejected stays rejected, unless nothing would be left."""
+def _described(before: Evidence, blocks: Blocks, *, with_band: bool) -> Evidence:
+    """Bring the estimate and its band up to date; both begin anew when no one difference fits all that was seen."""
+    band = _narrow(before.band, blocks) if with_band and blocks else before.band
+    weight, weighted = (0.0, 0.0) if band is None else (before.weight, before.weighted)
+    counted = [(difference, n / variance) for variance, those in blocks.items() for difference, n in those.items()]
+    return replace(
+        before,
+        band=band or Band(),
+        weight=weight + sum(heavy for _, heavy in counted),
+        weighted=weighted + sum(difference * heavy for difference, heavy in counted),
+    )
+
+
+def _narrow(band: Band, blocks: Blocks) -> Band | None:
+    """Test every shift that is left; what is rejected stays rejected. None when nothing is left."""
     grown = [
         (
             shift,
@@ -336,7 +345,9 @@ def _narrow(band: Band, blocks: Blocks) -> Band:
     ]
     limit = threshold(BAND_ALPHA / 2)
     kept = [place for place, (_, above, below) in enumerate(grown) if max(log_e(above), log_e(below)) < limit]
-    left = grown[kept[0] : kept[-1] + 1] if kept else grown
+    if not kept:
+        return None
+    left = grown[kept[0] : kept[-1] + 1]
     shifts, aboves, belows = zip(*left, strict=True)
     return Band(shifts, aboves, belows)
 

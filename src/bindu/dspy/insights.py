@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,10 +14,10 @@ from bindu.dspy.champion import is_champion_test
 from bindu.dspy.decision import policy_used, win_of
 from bindu.dspy.errors import InvalidArgumentError
 from bindu.dspy.evidence import Evidence, standing
-from bindu.dspy.models import Arm, Decision, Experiment
-from bindu.dspy.planning import GAIN, Plan, days_to_all, expected_days, plan, required_feedback, window_hours_for
+from bindu.dspy.models import Arm, BandPoint, Decision, Experiment
+from bindu.dspy.planning import GAIN, Plan, days_to_all, plan, window_hours_for
 from bindu.dspy.policy import Policy
-from bindu.dspy.reports import AgentStatus, ArmReport, BandPoint, PromptReport, TrialReport
+from bindu.dspy.reports import AgentStatus, ArmReport, PromptReport, TrialReport
 from bindu.dspy.rules.evidence import Win
 from bindu.dspy.rules.means import compare_means
 from bindu.dspy.sentences import caution, ending_sentence, means_sentence, no_prompt_sentence, trial_sentence
@@ -27,13 +27,15 @@ from bindu.settings import app_settings
 
 __all__ = ["AgentStatus", "PromptReport", "agent_status", "experiment_plan"]
 
-SECONDS_A_DAY: Final = 86_400
 HOURS_A_DAY: Final = 24
 BAND_POINTS: Final = 2_000  # of the newest decisions; two weeks of hours are 336
+NEWEST: Final = 20  # decisions, to find the last one by a rule among people's words
 
 
-async def agent_status(agent_id: str | None = None, *, decisions: int = 20, now: datetime | None = None) -> AgentStatus:
-    """Read how an agent is doing; ``decisions`` is how many of the newest ones to show."""
+async def agent_status(
+    agent_id: str | None = None, *, decisions: int = NEWEST, with_band: bool = True, now: datetime | None = None
+) -> AgentStatus:
+    """Read how an agent is doing; ``decisions`` is how many of the newest ones to show, the band is for a plot."""
     check_limit(decisions)
     asked, storage, agent = checked_time(now), await get_storage(), agent_named(agent_id)
     at = asked or await storage.now()
@@ -45,26 +47,24 @@ async def agent_status(agent_id: str | None = None, *, decisions: int = 20, now:
     share = 0.0 if serving is None else serving.share
     newest = await storage.experiments(agent, limit=1)
     experiment = newest[0] if newest else None
-    log = await _log(storage, experiment, decisions)
-    policy = policy_used(log) or policy_now(experiment)
-    trial = await _trial(storage, experiment, log, policy, share=share, now=at)
+    log = await _log(storage, experiment, max(decisions, NEWEST))
+    policy = policy_used(log) or (_settings_policy() if experiment is None else policy_now(experiment))
+    band = await _band(storage, experiment) if with_band else ()
+    trial = await _trial(storage, experiment, log, policy, share=share, band=band, now=at)
     runs = await storage.runs(agent, limit=1)
-    per_day = None if active is None else _feedback_per_day(active, candidate, at)
     return AgentStatus(
         sentence=_sentence(agent, active, candidate, share, experiment, policy=policy, trial=trial),
         agent_id=agent,
         share=share,
         active=active,
         candidate=candidate,
-        evidence=None if active is None or candidate is None else compare_means(active.metrics, candidate.metrics),
+        means=None if active is None or candidate is None else compare_means(active.metrics, candidate.metrics),
         experiment=experiment,
         policy=policy,
         trial=trial,
         decisions=tuple(log[:decisions]),
         last_run=runs[0] if runs else None,
         prompts=tuple(reports),
-        feedback_per_day=per_day,
-        days_to_see_gain=None if candidate is None else _days_to_see_gain(per_day, share),
         caution=None if candidate is None else caution(policy),
     )
 
@@ -88,12 +88,16 @@ async def experiment_plan(
         rate = (await storage.baseline(agent_named(agent_id), now=checked_time(now))).feedback_per_hour
     else:
         rate = feedback_per_day / HOURS_A_DAY
-    hours = window_hours_for(rate, window_feedback=canary.window_feedback, most=canary.max_window_hours)
-    policy = Policy(**canary.model_dump(include={field.name for field in fields(Policy)}), window_hours=hours)
     try:
+        hours = window_hours_for(rate, window_feedback=canary.window_feedback, most=canary.max_window_hours)
+        policy = replace(_settings_policy(), window_hours=hours)
         return plan(policy, feedback_per_hour=rate, gain=gain, share=canary.initial_share if share is None else share)
     except ValueError as error:
         raise InvalidArgumentError(str(error)) from None
+
+
+def _settings_policy() -> Policy:
+    return Policy(**app_settings.dspy.canary.model_dump(include={field.name for field in fields(Policy)}))
 
 
 async def _reports(storage: Storage, agent_id: str) -> list[PromptReport]:
@@ -102,11 +106,16 @@ async def _reports(storage: Storage, agent_id: str) -> list[PromptReport]:
     return [PromptReport(prompt=prompt, metrics=metrics[prompt.id]) for prompt in prompts]
 
 
-async def _log(storage: Storage, experiment: Experiment | None, decisions: int) -> list[Decision]:
+async def _log(storage: Storage, experiment: Experiment | None, limit: int) -> list[Decision]:
     if experiment is None:
         return []
-    limit = max(decisions, BAND_POINTS) if experiment.policy.get("rule") == "evidence" else decisions
     return await storage.decisions(experiment.agent_id, experiment_id=experiment.id, limit=limit)
+
+
+async def _band(storage: Storage, experiment: Experiment | None) -> tuple[BandPoint, ...]:
+    if experiment is None:
+        return ()
+    return tuple(reversed(await storage.band(experiment.agent_id, experiment.id, limit=BAND_POINTS)))
 
 
 async def _trial(
@@ -116,6 +125,7 @@ async def _trial(
     policy: Policy,
     *,
     share: float,
+    band: tuple[BandPoint, ...],
     now: datetime,
 ) -> TrialReport | None:
     if experiment is None or experiment.started_at is None or policy.rule != "evidence":
@@ -124,8 +134,9 @@ async def _trial(
     running = experiment.state == "running"
     win = win_of(evidence, policy)
     needs_person = _needs_person(log) if running else None
+    times_out = running and win is None and needs_person is None
     age = now - experiment.started_at
-    planned = await _plan(storage, experiment, policy, log, now) if running else None
+    planned = await _plan(storage, experiment, policy, now) if running else None
     return TrialReport(
         champion=is_champion_test(experiment),
         window=evidence.window,
@@ -138,10 +149,10 @@ async def _trial(
         paused=experiment.paused,
         next_window_at=closes_at(experiment, evidence) if running else None,
         windows_due=last_closed(policy, experiment.started_at, now) - evidence.window if running else 0,
-        ends_at=experiment.started_at + timedelta(hours=policy.timeout_hours) if running and win is None else None,
+        ends_at=experiment.started_at + timedelta(hours=policy.timeout_hours) if times_out else None,
         plan=planned,
         days_left=None if needs_person or experiment.paused else _days_left(planned, policy, age, win, share),
-        band=tuple(map(_point, reversed(log))),
+        band=band,
     )
 
 
@@ -158,48 +169,19 @@ def _needs_person(log: Sequence[Decision]) -> str | None:
     return newest.reason if newest is not None and newest.verdict == "ask" else None
 
 
-async def _plan(
-    storage: Storage, experiment: Experiment, policy: Policy, log: Sequence[Decision], now: datetime
-) -> Plan:
+async def _plan(storage: Storage, experiment: Experiment, policy: Policy, now: datetime) -> Plan:
     """At the rate of feedback of the past week, whatever was expected when the experiment opened."""
     rate = (await storage.baseline(experiment.agent_id, now=now)).feedback_per_hour
-    first = log[-1].share_after if log and log[-1].verdict == "open" else policy.floor_share
-    return plan(policy, feedback_per_hour=rate, share=first)
+    opening, *_ = await storage.share_changes(experiment.agent_id, experiment.id)
+    return plan(policy, feedback_per_hour=rate, share=opening.share)
 
 
 def _days_left(planned: Plan | None, policy: Policy, age: timedelta, win: Win | None, share: float) -> float | None:
-    if planned is None:
+    if planned is None or planned.days is None:
         return None
     if win is not None:
         return days_to_all(policy, share, rested=win.hours)
-    return None if planned.days is None else max(0.0, planned.days - age / timedelta(days=1))
-
-
-def _point(decision: Decision) -> BandPoint:
-    known = decision.evidence if decision.rule == "evidence" else {}
-    return BandPoint(
-        decision_id=decision.id,
-        at=decision.at,
-        verdict=decision.verdict,
-        share=decision.share_after,
-        estimate=known.get("estimate"),
-        low=known.get("low"),
-        high=known.get("high"),
-    )
-
-
-def _feedback_per_day(active: PromptReport, candidate: PromptReport | None, now: datetime) -> float | None:
-    if active.prompt.created_at is None:
-        return None
-    seconds = (now - active.prompt.created_at).total_seconds()
-    rated = active.metrics.num_rated + (0 if candidate is None else candidate.metrics.num_rated)
-    return rated * SECONDS_A_DAY / seconds if seconds > 0 else None
-
-
-def _days_to_see_gain(per_day: float | None, share: float) -> float | None:
-    if per_day is None or not 0 < share < 1:
-        return None
-    return expected_days(required_feedback(GAIN, share=share), per_day)
+    return max(0.0, planned.days - age / timedelta(days=1))
 
 
 def _sentence(

@@ -11,6 +11,7 @@ __all__ = [
     "DIGITS",
     "FAILED_BELOW",
     "Arm",
+    "BandPoint",
     "Dataset",
     "Decision",
     "Experiment",
@@ -301,6 +302,20 @@ class Decision:
     actor: str
     at: datetime
     closed_window: int | None = None  # the last window of evidence it was taken on; one decision each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandPoint:
+    """A decision, and the 95 % confidence sequence of the difference (candidate minus active) it was taken on."""
+
+    decision_id: int
+    at: datetime
+    verdict: Verdict
+    share: float  # after it
+    window: int | None = None  # the last one of its evidence; None, as what follows, when it was a person's word
+    estimate: float | None = None  # None too while nothing could be compared
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

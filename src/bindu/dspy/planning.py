@@ -20,7 +20,6 @@ __all__ = [
     "PlannedStep",
     "days_to_all",
     "expectation",
-    "expected_days",
     "fitted",
     "plan",
     "required_feedback",
@@ -32,6 +31,8 @@ MIXED_VARIANCE: Final = 0.155  # of one vote: some .10 for ratings, .20 for thum
 OVERHEAD: Final = 1.10  # feedback that a test valid at every look needs, over one that looks once; measured
 LEAST_GAIN: Final = 0.001
 LEAST_RATE: Final = 1 / 8766  # votes an hour: one a year, below which nothing can be foretold
+MOST_A_DAY: Final = 1_000_000_000  # votes; more are a slip of the keyboard
+LEAST_SHARE: Final = 10**-DIGITS  # and at most one less it
 LEAST_WHOLE: Final = 1  # number of votes that is told without decimals
 MOST_INFORMATIVE: Final = 0.25  # share * (1 - share) where votes say most
 
@@ -78,11 +79,12 @@ def plan(
     """Plan an experiment that opens with ``share`` of the traffic and has ``feedback_per_hour`` votes over both arms.
 
     With the goal ``not_worse`` it is for a candidate as good as the active prompt, so that ``gain`` is the tolerance.
-    Raises ValueError for a gain outside .001 to 1 and for a share that is not between 0 and 1.
+    Raises ValueError for a gain outside .001 to 1, a share nearer to 0 or 1 than LEAST_SHARE, and more than MOST_A_DAY.
     """
     effect = gain if policy.goal == "better" else policy.tolerance
     even = required_feedback(effect, variance=variance, alpha=policy.alpha_win)
     _check_share(share)
+    _check_rate(feedback_per_hour)
     needed = OVERHEAD * even
     rate = feedback_per_hour if feedback_per_hour >= LEAST_RATE else 0.0
     unknown = Plan(gain=effect, feedback=ceil(needed), feedback_per_day=24 * rate)
@@ -123,7 +125,11 @@ def expectation(policy: Policy) -> str:
 
 
 def window_hours_for(feedback_per_hour: float, *, window_feedback: int = 30, most: int = 24) -> int:
-    """The smallest number of whole hours expected to hold ``window_feedback`` votes, at most ``most``."""
+    """The smallest number of whole hours expected to hold ``window_feedback`` votes, at most ``most``.
+
+    Raises ValueError for a rate that cannot be.
+    """
+    _check_rate(feedback_per_hour)
     if feedback_per_hour * most <= window_feedback:
         return most
     return max(1, ceil(window_feedback / feedback_per_hour))
@@ -144,14 +150,14 @@ def required_feedback(
     return ceil(deviations**2 * variance * (1 / share + 1 / (1 - share)) / gain**2)
 
 
-def expected_days(feedback: int, per_day: float) -> float | None:
-    """Days until that much feedback is there at the present rate; None when there is none at all."""
-    return feedback / per_day if per_day > 0 else None
-
-
 def _check_share(share: float) -> None:
-    if not 0 < share < 1:
-        raise ValueError(f"A plan needs a share between 0 and 1, not {share}.")
+    if not LEAST_SHARE <= share <= 1 - LEAST_SHARE:
+        raise ValueError(f"A plan needs a share between {LEAST_SHARE:g} and 1 - {LEAST_SHARE:g}, not {share}.")
+
+
+def _check_rate(feedback_per_hour: float) -> None:
+    if not 0 <= feedback_per_hour <= MOST_A_DAY / 24:
+        raise ValueError(f"A plan needs between 0 and {MOST_A_DAY:,} votes a day, not {24 * feedback_per_hour:g}.")
 
 
 def _until_verdict(policy: Policy, rate: float, share: float, needed: float) -> Iterator[PlannedStep]:

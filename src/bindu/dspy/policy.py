@@ -36,6 +36,7 @@ class Policy:
     min_age_hours: float = 24.0  # before a win
     max_age_days: float = 14.0
     planned_days: float | None = None  # of the plan made at the start; one and a half times it is waited for
+    longest_days: float = 90.0  # but not longer: an agent has one experiment at a time
     rater_hours: float = 24.0  # a rater's units within it count once
 
     # the safety ramp, and the way up after a win
@@ -72,7 +73,7 @@ class Policy:
     @property
     def timeout_hours(self) -> float:
         """The age at which an experiment without a verdict ends."""
-        return 24 * max(self.max_age_days, 1.5 * (self.planned_days or 0.0))
+        return 24 * max(self.max_age_days, min(self.longest_days, 1.5 * (self.planned_days or 0.0)))
 
 
 def threshold(alpha: float) -> float:

@@ -74,8 +74,10 @@ class Refusal:
 def normalize_prompt(text: str) -> str:
     """Return the text as it is stored, scored and served: what DSPy's cleandoc leaves alone.
 
-    Raises InvalidPromptError for an empty text and for characters that no database or model takes.
+    Raises InvalidPromptError for what is no text, an empty text, and characters that no database or model takes.
     """
+    if not isinstance(text, str):
+        raise InvalidPromptError(f"A prompt is a text, not {type(text).__name__}.")
     if "\x00" in text:
         raise InvalidPromptError("A prompt cannot contain the NUL character. Remove it and try again.")
     try:

@@ -7,30 +7,21 @@ at most two prompts are live, whatever is asked for here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from datetime import datetime
 from typing import Any, NoReturn, get_args
 
-import msgspec
-
 from bindu.dspy.arguments import checked_share, checked_time, shown
-from bindu.dspy.barred import barred_by, unpardoned
-from bindu.dspy.errors import BarredTextError, ExperimentActiveError, InvalidPromptError, UnknownPromptError
-from bindu.dspy.models import DIGITS, JsonObject, Prompt, PromptMetrics, PromptStatus, Serving, Trial
-from bindu.dspy.policy import Policy
+from bindu.dspy.errors import ExperimentActiveError, InvalidPromptError, UnknownPromptError
+from bindu.dspy.models import DIGITS, Prompt, PromptMetrics, PromptStatus, Serving, Trial
 from bindu.dspy.promptcheck import normalize_prompt
 from bindu.dspy.storage import Storage, agent_named, get_storage, serving_or_raise
-from bindu.settings import app_settings
 
 __all__ = [
     "bootstrap_prompt",
-    "check_not_barred",
     "get_active_prompt",
     "get_candidate_prompt",
     "insert_prompt",
     "prompt_view",
-    "told_at_opening",
-    "trial_policy",
     "update_prompt_status",
     "update_prompt_traffic",
     "zero_out_all_except",
@@ -49,58 +40,6 @@ def prompt_view(prompt: Prompt, metrics: PromptMetrics) -> dict[str, Any]:
         "num_interactions": metrics.num_interactions,
         "average_feedback_score": metrics.average_score,
     }
-
-
-async def trial_policy(
-    agent_id: str, share: float, *, champion: bool = False, now: datetime | None = None
-) -> JsonObject:
-    """What is frozen in an experiment when it opens with that share: the settings' rule, and its numbers.
-
-    The means rule leaves its numbers to the controller's constants. A champion has to be better, whatever the goal, and
-    no judge looks on, whose rubric is that of the prompt it comes back to beat.
-    Raises NoActivePromptError.
-    """
-    canary = app_settings.dspy.canary
-    if canary.rule == "means":
-        return {"rule": "means"}
-    from bindu.dspy.planning import fitted  # noqa: PLC0415 - serving loads this module and opens no experiment
-
-    baseline = await (await get_storage()).baseline(agent_id, now=now)
-    numbers = canary.model_dump(include={field.name for field in fields(Policy)})
-    if champion:
-        numbers |= {"goal": "better", "stated_gain": ""}
-    policy = fitted(
-        Policy(**numbers, judged=canary.judge_share > 0 and not champion),
-        baseline,
-        share=share,
-        window_feedback=canary.window_feedback,
-        max_window_hours=canary.max_window_hours,
-    )
-    stored: JsonObject = msgspec.to_builtins(policy)
-    return stored | ({"champion": True} if champion else {})
-
-
-def told_at_opening(why: str, policy: JsonObject) -> str:
-    """Why an experiment opens, and under the evidence rule how long it will take."""
-    if policy.get("rule", "means") == "means":
-        return why
-    from bindu.dspy.planning import expectation  # noqa: PLC0415 - as above
-
-    return f"{why} {expectation(msgspec.convert(policy, Policy))}"
-
-
-async def check_not_barred(text: str, *, agent_id: str | None = None) -> None:
-    """Raise BarredTextError when the text was tried before and did not win, or one that is much like it.
-
-    Raises NoActivePromptError too.
-    """
-    storage, agent = await get_storage(), agent_named(agent_id)
-    serving = await serving_or_raise(agent)
-    tried = unpardoned(await storage.tried_texts(agent), await storage.prompts(agent))
-    similar = app_settings.dspy.canary.similar_text
-    earlier = barred_by(_normal(text), tried, similar=similar, active=serving.active.text)
-    if earlier is not None:
-        raise BarredTextError(earlier.prompt_id, earlier.experiment_id, earlier.outcome)
 
 
 async def get_active_prompt(*, agent_id: str | None = None) -> dict[str, Any] | None:
@@ -122,7 +61,7 @@ async def bootstrap_prompt(text: str, *, agent_id: str | None = None, now: datet
 
     Safe to call at every start and from every replica. Raises InvalidPromptError for an empty text.
     """
-    normal, at = _normal(text), checked_time(now)
+    normal, at = normalize_prompt(text), checked_time(now)
     storage = await get_storage()
     return await _viewed(storage, await storage.bootstrap(agent_named(agent_id), normal, now=at))
 
@@ -143,7 +82,7 @@ async def insert_prompt(
     did not win is only tried ``again`` on request. Raises InvalidPromptError, NoActivePromptError,
     ExperimentActiveError, BarredTextError.
     """
-    normal, kind, share, at = _normal(text), _status(status), checked_share(traffic), checked_time(now)
+    normal, kind, share, at = normalize_prompt(text), _status(status), checked_share(traffic), checked_time(now)
     storage, agent = await get_storage(), agent_named(agent_id)
     match kind:
         case "active":
@@ -238,12 +177,6 @@ def _status(status: str) -> PromptStatus:
     raise InvalidPromptError(f"{shown(status)} is not a status of a prompt; use one of {', '.join(STATUSES)}.")
 
 
-def _normal(text: str) -> str:
-    if not isinstance(text, str):
-        raise InvalidPromptError(f"A prompt is a text, not {type(text).__name__}.")
-    return normalize_prompt(text)
-
-
 def _refuse_status(prompt_id: int, before: PromptStatus, wanted: PromptStatus) -> NoReturn:
     advice = {
         "active": "Promote a candidate instead: the prompt it replaces becomes deprecated.",
@@ -279,6 +212,8 @@ async def _insert_active(storage: Storage, agent_id: str, text: str, share: floa
 async def _insert_candidate(
     storage: Storage, agent_id: str, text: str, share: float, *, again: bool, now: datetime | None
 ) -> int:
+    from bindu.dspy.opening import check_not_barred, told_at_opening, trial_policy  # noqa: PLC0415 - serving opens none
+
     if not 0 < share < 1:
         raise InvalidPromptError(
             f"A candidate shares traffic with the active prompt: above 0%, below 100%, not {share:.0%}."

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bindu.dspy.evidence import Standing
-from bindu.dspy.models import Decision, Experiment, Prompt, PromptMetrics, TrainingRun, Verdict
+from bindu.dspy.models import BandPoint, Decision, Experiment, Prompt, PromptMetrics, TrainingRun
 from bindu.dspy.planning import Plan
 from bindu.dspy.policy import Policy
 from bindu.dspy.rules.evidence import Win
 from bindu.dspy.rules.means import MeansEvidence
 
-__all__ = ["AgentStatus", "ArmReport", "BandPoint", "PromptReport", "TrialReport"]
+__all__ = ["AgentStatus", "ArmReport", "PromptReport", "TrialReport"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,19 +32,6 @@ class ArmReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BandPoint:
-    """A decision, and the 95 % confidence sequence of the difference (candidate minus active) it was taken on."""
-
-    decision_id: int
-    at: datetime
-    verdict: Verdict
-    share: float  # after it
-    estimate: float | None = None
-    low: float | None = None  # None when it was a person's word
-    high: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialReport:
     """An experiment under the evidence rule, at the end of its last closed window."""
 
@@ -59,10 +46,10 @@ class TrialReport:
     paused: bool
     next_window_at: datetime | None  # None when it has ended
     windows_due: int  # that have ended and wait for a run of the controller
-    ends_at: datetime | None  # when it ends without a verdict, if none comes before
+    ends_at: datetime | None  # when it ends without a verdict; None after a win and while a person is asked
     plan: Plan | None  # at the measured rate of feedback; None when it has ended
-    days_left: float | None  # until the verdict, or all traffic after a win; 0 when it takes longer than planned
-    band: tuple[BandPoint, ...]  # oldest first
+    days_left: float | None  # until the verdict, or all traffic after a win; 0: longer than planned, None: unknown
+    band: tuple[BandPoint, ...]  # oldest first; empty when it was not asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +61,11 @@ class AgentStatus:
     share: float  # of the candidate, in [0, 1]
     active: PromptReport | None
     candidate: PromptReport | None
-    evidence: MeansEvidence | None  # plain means, while a candidate is on trial
+    means: MeansEvidence | None  # while a candidate is on trial
     experiment: Experiment | None  # the running one, else the last
-    policy: Policy  # what that experiment is decided by
+    policy: Policy  # what that experiment is decided by; without one, the settings'
     trial: TrialReport | None  # of that experiment; None under another rule
     decisions: tuple[Decision, ...]  # of that experiment, newest first
     last_run: TrainingRun | None
     prompts: tuple[PromptReport, ...]  # all versions, oldest first
-    feedback_per_day: float | None  # rated tasks of the live prompts, since the active one began
-    days_to_see_gain: float | None  # for a fair test to see 5 points at this rate and share
     caution: str | None  # what to know about the experiment's rule

@@ -66,8 +66,8 @@ def trial_sentence(candidate_id: int, trial: TrialReport, share: float, policy: 
     name = f"{'Champion' if trial.champion else 'Candidate'} {candidate_id}"
     traffic = f"it has {share:.0%} of traffic"
     if trial.needs_person is not None:
-        what_to_do = "Say 'bindu canary promote' or 'bindu canary rollback'."
-        return f"{trial.needs_person} {name}: {_measured(trial)}; {traffic}. {what_to_do}"
+        waits = "it waits until you say 'bindu canary promote' or 'bindu canary rollback'"
+        return f"{trial.needs_person} {name}: {_measured(trial)}; {traffic}; {waits}."
     if trial.win is not None:
         head = f"{name} has won {'but is paused' if trial.paused else 'and is rising'}: {_measured(trial)}"
     elif trial.window == 0:
@@ -112,10 +112,13 @@ def _word(standing: Standing) -> str:
 
 
 def _time_left(trial: TrialReport) -> list[str]:
-    """How long it will take; when that cannot be said, when it ends at the latest."""
+    """How long it will take; when that cannot be said, what it waits for or when it ends at the latest."""
     if trial.days_left:
         days = round(trial.days_left)
         return ["less than a day left" if days < 1 else "about a day left" if days == 1 else f"about {days} days left"]
+    if trial.win is not None:  # no timeout any more
+        missing = "until you say 'bindu canary resume'" if trial.paused else "for feedback on both prompts"
+        return [f"it waits {missing}"]
     if trial.ends_at is None:
         return []
     late = "longer than planned, " if trial.days_left == 0 else ""

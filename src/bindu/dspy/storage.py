@@ -13,6 +13,7 @@ from uuid import UUID
 from bindu.dspy.arguments import checked_id
 from bindu.dspy.errors import NoActivePromptError, StorageNotConfiguredError
 from bindu.dspy.models import (
+    BandPoint,
     Decision,
     Experiment,
     Feedback,
@@ -35,6 +36,7 @@ from bindu.dspy.units import (
     CountedUnit,
     FirstRequest,
     ShareChange,
+    TimedVote,
     TriedText,
 )
 from bindu.settings import agent_or_default, app_settings
@@ -128,6 +130,9 @@ class Storage(Protocol):
 
     async def decision(self, agent_id: str, decision_id: int) -> Decision | None: ...
 
+    async def band(self, agent_id: str, experiment_id: int, *, limit: int) -> list[BandPoint]:
+        """What a plot needs of an experiment's decisions, newest first."""
+
     # the evidence of an experiment
 
     async def baseline(self, agent_id: str, *, now: datetime | None = None) -> Baseline:
@@ -156,8 +161,11 @@ class Storage(Protocol):
     async def counted_units(self, agent_id: str, experiment_id: int) -> list[CountedUnit]:
         """All units that closed windows have counted; grows with the experiment."""
 
-    async def edited_units(self, agent_id: str, experiment_id: int) -> int:
-        """How many counted units have votes that no longer give the score that was counted (edited, added, deleted)."""
+    async def counted_votes(self, agent_id: str, experiment_id: int) -> dict[str, tuple[TimedVote, ...]]:
+        """The votes that counted units have by now, oldest first, by unit id; grows with the experiment."""
+
+    async def crossed_units(self, agent_id: str, experiment_id: int) -> int:
+        """How many units were served by both prompts; reads the tasks recorded since the experiment began."""
 
     async def tried_texts(self, agent_id: str) -> list[TriedText]:
         """The texts whose experiment ended without a promotion, newest first."""

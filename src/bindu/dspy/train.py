@@ -34,8 +34,8 @@ from bindu.dspy.gate import GateVerdict
 from bindu.dspy.guard import ensure_system_stable
 from bindu.dspy.models import JsonObject, RunOutcome, Serving, TrainingRun, Trial
 from bindu.dspy.objective import Metric, ObjectiveName
+from bindu.dspy.opening import told_at_opening, trial_policy
 from bindu.dspy.optimizer import Optimizer, resolve_optimizer, running
-from bindu.dspy.prompts import told_at_opening, trial_policy
 from bindu.dspy.search import Choice, Search, planned_calls
 from bindu.dspy.splits import Split, conversations_of, count, refuse_too_few, split_or_refuse
 from bindu.dspy.storage import Storage, agent_named, close_storage, get_storage

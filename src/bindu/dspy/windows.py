@@ -15,12 +15,13 @@ from math import ceil
 from operator import itemgetter
 
 from bindu.dspy.evidence import Evidence, Share, Stratum, Window, fold
-from bindu.dspy.models import Arm
+from bindu.dspy.guardrails import guard_values
+from bindu.dspy.models import DIGITS, Arm, FeedbackKind
 from bindu.dspy.policy import Policy
 from bindu.dspy.rules.evidence import NOTHING_LEFT
 from bindu.dspy.units import Arrivals, CountedUnit, FirstRequest, RatedUnit, TimedVote
 
-__all__ = ["Closed", "close", "end_of", "last_closed", "score_of", "windows_of", "without_heaviest"]
+__all__ = ["Closed", "close", "end_of", "is_edited", "last_closed", "score_of", "windows_of", "without_heaviest"]
 
 Shares = Mapping[int, float]  # epoch -> the candidate's share
 _Values = dict[tuple[str, int], dict[Arm, list[tuple[bytes, float]]]]  # (kind, epoch) -> arm -> (order, value)
@@ -86,7 +87,7 @@ def windows_of(
         if first.window is not None:
             assigned.setdefault(first.window, Counter())[first.epoch, first.arm] += 1
             _, guards = values.setdefault(first.window, ({}, {}))
-            for name, value in _guard_values(first, policy):
+            for name, value in guard_values(first, policy):
                 _put(guards, name, first, value)
     for unit in counted:
         if unit.score is not None:
@@ -120,6 +121,14 @@ def score_of(vote: TimedVote) -> float:
     return vote.score if vote.kind == "thumbs_up" else min(1.0, max(0.0, (5 * vote.score - 1) / 4))
 
 
+def is_edited(unit: CountedUnit, votes: Iterable[TimedVote]) -> bool:
+    """Whether a unit's votes, oldest first, no longer give the score that was counted: edited, added or deleted."""
+    if unit.score is None:
+        return False
+    now = _mean_of(votes, unit.rater_id, unit.kind)
+    return now is None or round(now - unit.score, DIGITS) != 0
+
+
 def _count(
     unit: RatedUnit, window: int, until: datetime, last_counted: dict[str, datetime], rest: timedelta
 ) -> CountedUnit:
@@ -135,7 +144,7 @@ def _count(
     votes = sorted((vote for vote in unit.votes if vote.at <= until), key=lambda vote: (vote.at, vote.kind != "rating"))
     speaker = next((vote for vote in votes if not rests(vote)), None)
     first = speaker or votes[0]
-    score = None if speaker is None else _mean_of(votes, speaker)
+    score = None if speaker is None else _mean_of(votes, speaker.rater_id, speaker.kind)
     if speaker is not None and speaker.rater_id:
         last_counted[speaker.rater_id] = speaker.at
     return CountedUnit(
@@ -150,26 +159,10 @@ def _count(
     )
 
 
-def _mean_of(votes: Iterable[TimedVote], speaker: TimedVote) -> float:
-    """The mean over the unit's tasks of what the speaker said last, in the kind they began with."""
-    said = {
-        vote.task_id: score_of(vote)
-        for vote in votes
-        if vote.rater_id == speaker.rater_id and vote.kind == speaker.kind
-    }
-    return sum(said.values()) / len(said)
-
-
-def _guard_values(first: FirstRequest, policy: Policy) -> Iterable[tuple[str, float]]:
-    """What guardrails see of a unit, in [0, 1], more being worse; what was not recorded is not seen."""
-    yield "error", float(first.failed)
-    yield "refusal", float(first.refused)
-    if policy.slow_ms and first.latency_ms is not None:
-        yield "slow", float(first.latency_ms > policy.slow_ms)
-    if policy.cost_cap and first.cost is not None:
-        yield "cost", min(1.0, first.cost / policy.cost_cap)
-    if policy.judged and first.judged is not None:
-        yield "judge", 1.0 - first.judged
+def _mean_of(votes: Iterable[TimedVote], rater_id: str, kind: FeedbackKind) -> float | None:
+    """The mean over the unit's tasks of what a rater said last, in that kind; None when they said nothing."""
+    said = {vote.task_id: score_of(vote) for vote in votes if vote.rater_id == rater_id and vote.kind == kind}
+    return sum(said.values()) / len(said) if said else None
 
 
 def _put(values: _Values, kind: str, unit: FirstRequest | CountedUnit, value: float) -> None:

@@ -131,9 +131,13 @@ def test_training_during_an_experiment_is_refused_with_3(bindu: Bindu) -> None:
         (("runs", "list", "--limit", "-1"), 2, "greater than or equal to 1"),
         (("nonsense",), 2, "No such command"),
         (("canary", "explain", "7"), 2, "has no decision 7"),
-        (("canary", "run"), 4, "has no active prompt"),
         (("canary", "plan"), 4, "has no active prompt"),
         (("canary", "plan", "--gain", "2", "--feedback-per-day", "9"), 2, "a gain between"),
+        (("canary", "plan", "--feedback-per-day", "inf", "--json"), 2, "votes a day, not inf"),
+        (("canary", "plan", "--feedback-per-day", "nan"), 2, "votes a day, not nan"),
+        (("canary", "plan", "--feedback-per-day", "-1"), 2, "votes a day, not -1"),
+        (("canary", "plan", "--feedback-per-day", "1e308"), 2, "votes a day, not 1e+308"),
+        (("canary", "plan", "--feedback-per-day", "9", "--share", "1e-12"), 2, "a share between 1e-09"),
         (("canary", "check"), 3, "Begin one with 'bindu train'"),
         (("canary", "pause", "--reason", "x"), 3, "Begin one with 'bindu train'"),
         (("feedback", "import", "absent.jsonl"), 2, "absent.jsonl"),
@@ -163,6 +167,38 @@ def test_a_misspelt_setting_is_a_sentence_and_4(bindu: Bindu, command: str) -> N
     done = bindu(command, DSPY__AGENTID="x")
     assert done.returncode == 4
     assert "Did you mean DSPY__AGENT_ID?" in done.stderr
+
+
+WORDS = {  # what a command must be told
+    "canary explain": ("1",),
+    **{f"canary {verb}": ("--reason", "x") for verb in ("abort", "pause", "promote", "resume", "rollback")},
+    "feedback add": ("a1", "--rating", "4"),
+    "feedback import": ("-",),
+    "prompt show": ("1",),
+}
+
+
+@pytest.mark.parametrize("path", ["canary", *leaf_commands()])
+def test_a_wrong_setting_is_a_sentence_and_4_whatever_the_command(tmp_path: Path, path: str) -> None:
+    words = (*path.split(), *WORDS.get(path, ()))
+    done = bindu_at(tmp_path, "")(*words, stdin="You help.", DSPY__CANARY__GAIN="0")
+    assert (done.returncode, done.stdout) == (4, ""), done.stderr
+    assert done.stderr.startswith("error: DSPY__CANARY__GAIN: Input should be greater than or equal to 0.001.")
+    assert done.stderr.count("\n") == 1
+
+
+def test_settings_that_cannot_be_read_are_a_sentence_and_4(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"DSPY__AGENT_ID=\xff")
+    done = bindu_at(tmp_path, "")("status")
+    assert done.returncode == 4
+    assert done.stderr.startswith("error: .env cannot be read: ")
+
+
+@pytest.mark.parametrize("words", [("canary",), ("canary", "run"), ("canary", "run", "--dry-run")])
+def test_the_canary_of_an_agent_without_a_prompt_says_so(bindu: Bindu, words: tuple[str, ...]) -> None:
+    done = bindu(*words, "--agent", "typo")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Agent 'typo' has no prompt yet: ")
 
 
 @pytest.mark.parametrize(
@@ -204,6 +240,8 @@ def test_what_users_write_is_shown_and_not_obeyed_as_markup(bindu: Bindu) -> Non
         ("bindu prompt add /tmp", 2, "Is a directory"),
         ("printf '\\xff' | bindu prompt add", 2, "can't decode"),
         ("printf 'h\\xc3\\xa9' | LC_ALL=C PYTHONIOENCODING=ascii PYTHONUTF8=0 bindu prompt add", 0, ""),
+        ("bindu status >&-", 0, ""),
+        ("bindu status --json >&-", 0, ""),
     ],
 )
 def test_odd_surroundings_are_a_sentence_too(bindu: Bindu, shell: str, code: int, sentence: str) -> None:
@@ -211,6 +249,33 @@ def test_odd_surroundings_are_a_sentence_too(bindu: Bindu, shell: str, code: int
     assert done.returncode == code, done.stderr
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_without_columns_shows_everything(bindu: Bindu) -> None:
+    bindu("prompt", "add", stdin="You help.")
+    assert bindu("--help", COLUMNS="0").stdout == bindu("--help", COLUMNS="80").stdout
+    assert bindu("prompt", "list", COLUMNS="0").stdout == bindu("prompt", "list", COLUMNS="80").stdout
+    assert "You help." in bindu("prompt", "list", COLUMNS="0").stdout
+
+
+def test_what_an_ascii_terminal_cannot_show_is_spelled_out(bindu: Bindu) -> None:
+    ascii_only = {"PYTHONIOENCODING": "ascii", "COLUMNS": "40"}
+    bindu("prompt", "add", stdin="Hé " * 40)
+    assert bindu("prompt", "show", "1", **ascii_only).stdout.startswith("H\\xe9 H")
+    assert "\\u2026" in bindu("prompt", "list", **ascii_only).stdout
+    told = json.loads(bindu("prompt", "show", "1", "--json", **ascii_only).stdout)
+    assert told["text"].startswith("Hé Hé")
+
+
+def test_the_beginning_of_a_reason_is_enough_for_a_status(bindu: Bindu) -> None:
+    bindu("prompt", "add", stdin="You help.")
+    bindu("prompt", "add", stdin="You help a lot.")
+    bindu("canary", "pause", "--reason", "x" * 100_000)
+    for words in (("status",), ("canary", "status")):
+        shown = bindu(*words).stdout
+        assert "x" in shown
+        assert len(shown) < 10_000
+    assert json.loads(bindu("status", "--json").stdout)["decisions"][0]["reason"] == "x" * 100_000
 
 
 def test_the_schema_can_be_checked_and_upgraded(bindu: Bindu) -> None:

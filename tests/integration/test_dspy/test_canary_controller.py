@@ -108,6 +108,19 @@ async def test_a_pause_holds_until_somebody_resumes(storage: PostgresStorage) ->
     assert verdicts == ["step_up", "resume", "hold", "hold", "pause", "open"]
 
 
+async def test_a_pause_and_its_end_are_no_steps(storage: PostgresStorage) -> None:
+    candidate = await on_trial()
+    assert await verdict() == "step_up"
+    await rate(candidate, [5])  # since the last step, but before people spoke
+    for verb in ("pause", "resume"):
+        await carry_out(verb, reason="A release.")
+    assert [await verdict(), await verdict()] == ["step_up", "hold"]
+    await carry_out("pause", reason="A release.")
+    assert await verdict() == "hold"
+    newest = (await storage.decisions("default", limit=1))[0]
+    assert newest.reason.startswith("Nobody has given feedback since the last step.")
+
+
 @pytest.mark.parametrize(
     ("active", "candidate", "words"),
     [((3,) * 20, (5,) * 19, "19 of the 20"), ((4,) * 3, (4,) * 20, "tie"), ((), (5,) * 20, "no feedback to compare")],

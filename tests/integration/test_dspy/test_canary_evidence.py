@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -41,10 +42,10 @@ async def log_of(desk: Desk) -> list[tuple[str, float]]:
     return [(row.verdict, row.share_after) for row in reversed(rows)]
 
 
-async def is_whole(desk: Desk, *, edited: int = 0) -> None:
+async def is_whole(desk: Desk, *, edited: int = 0, crossed: int = 0) -> None:
     """The log gives the same evidence and the same verdicts again."""
     found = await check_experiment(agent_id=desk.experiment.agent_id, experiment_id=desk.experiment.id)
-    assert (found.differences, found.edited) == ((), edited), found.sentence
+    assert (found.differences, found.edited, found.crossed) == ((), edited, crossed), found.sentence
 
 
 # the way of an experiment
@@ -221,7 +222,8 @@ async def test_a_unit_that_comes_back_days_later_keeps_its_first_arm_and_epoch(s
     assert (unit.arm, unit.epoch, unit.window, unit.score) == ("active", 0, 91, 1.0)
     [share] = (await evidence_of(desk)).shares
     assert (share.epoch, share.active, share.candidate, share.rated_active, share.rated_candidate) == (0, 1, 0, 1, 0)
-    await is_whole(desk)
+    await is_whole(desk, crossed=1)
+    assert (await check_experiment()).sentence.endswith("agree with the log; 1 units were served by both prompts.")
 
 
 async def moved(desk: Desk, share: float) -> Rollout:
@@ -250,6 +252,16 @@ async def test_a_counted_unit_that_comes_back_and_votes_again_does_not_count_aga
     await desk.look(51)
     assert [(unit.window, unit.score) for unit in (await counted(desk)).values()] == [(1, 1.0)]
     await is_whole(desk)
+
+
+async def test_the_check_misses_a_decision_that_was_deleted(storage: PostgresStorage, postgres_url: str) -> None:
+    desk = await open_desk(storage)
+    for hour in range(1, 5):
+        await desk.serve(hour - 0.5, active=[1], candidate=[1])
+        await desk.look(hour)
+    await execute(postgres_url, 'DELETE FROM bindu_dspy.decisions WHERE "window" = 2')
+    found = await check_experiment(agent_id=desk.experiment.agent_id, experiment_id=desk.experiment.id)
+    assert found.differences == ("Its decision number 2 is missing.",)
 
 
 async def test_units_of_an_epoch_that_never_was_are_not_compared(storage: PostgresStorage) -> None:
@@ -420,6 +432,67 @@ async def test_a_look_reads_what_arrived_since_the_last_one_however_long_the_his
     assert read.rows == [24] * 12  # twelve first requests, twelve votes
     per_look = ["serving", "experiment", "evidence", "arrivals", "share_changes", "apply"]
     assert [call for call in read.calls if call not in ("now",)] == per_look * 12
+
+
+class Interrupted:
+    """A storage in which the controller takes two steps, on new feedback, before every read of somebody else."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.verdicts: list[str] = []
+
+    async def step(self) -> None:
+        serving = await self.desk.storage.serving(self.desk.experiment.agent_id)
+        assert serving is not None
+        candidates, hours = round(20 * serving.share), len(self.verdicts)
+        await self.desk.serve(
+            hours + 0.5, active=([0, 1] * 10)[: 20 - candidates], candidate=([1, 0] * 10)[:candidates]
+        )
+        decision = await self.desk.look(hours + 1)
+        assert decision is not None
+        self.verdicts.append(decision.verdict)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def answered(*arguments: Any, **options: Any) -> Any:
+            with use_storage(self.desk.storage):
+                await self.step()
+                await self.step()
+            return await getattr(self.desk.storage, name)(*arguments, **options)
+
+        return answered
+
+
+async def test_a_check_while_a_controller_writes_finds_no_difference(storage: PostgresStorage) -> None:
+    desk = await open_desk(storage, share=0.1, step=0.02, ramp_hours=0, ramp_units=1)
+    busy = Interrupted(desk)
+    with use_storage(cast("Storage", busy)):
+        check = await check_experiment()
+    assert set(busy.verdicts) == {"step_up"}  # each begins a share epoch, of which what was read before knows nothing
+    assert check.differences == ()
+    assert (check.edited, check.crossed) == (0, 0)
+    assert 1 <= check.windows < len(busy.verdicts)
+    assert check.units == 20 * check.windows
+    await is_whole(desk)
+
+
+async def test_checks_beside_a_controller_find_no_difference(storage: PostgresStorage) -> None:
+    desk = await open_desk(storage, share=0.1)
+
+    async def control() -> None:
+        for hour in range(1, 25):
+            await desk.serve(hour - 0.5, active=[1, 0] * 9, candidate=[1, 0] * 4)
+            await desk.look(hour)
+
+    controller = asyncio.create_task(control())
+    checked = []
+    while not controller.done():
+        found = await check_experiment()
+        assert found.differences == ()
+        checked.append(found.windows)
+    await controller
+    assert checked == sorted(checked)
+    assert len(set(checked)) > 2
+    await is_whole(desk)
 
 
 async def test_the_size_of_the_evidence_does_not_grow_with_history(storage: PostgresStorage) -> None:

@@ -29,9 +29,10 @@ from bindu.dspy.canary.judging import exchange_of, sampled
 from bindu.dspy.canary.looking import look
 from bindu.dspy.errors import StaleRolloutError
 from bindu.dspy.models import Decision, Experiment, FeedbackKind, Task, TrainingRun, Trial
+from bindu.dspy.opening import trial_policy
 from bindu.dspy.policy import Policy
 from bindu.dspy.postgres.storage import PostgresStorage
-from bindu.dspy.prompts import bootstrap_prompt, trial_policy
+from bindu.dspy.prompts import bootstrap_prompt
 from bindu.dspy.routing import arm_of, salt_of
 from bindu.dspy.simulation.desk import BAD_PROMPT, IDEAL_PROMPT
 from bindu.dspy.simulation.engine import SimulatedEngine

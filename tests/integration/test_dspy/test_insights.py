@@ -1,6 +1,9 @@
 """The read model: a sentence that a person can act on, and the figures behind it."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -10,8 +13,10 @@ from bindu.dspy.canary.verbs import carry_out
 from bindu.dspy.collector import record_feedback, record_task
 from bindu.dspy.errors import InvalidArgumentError, NoActivePromptError
 from bindu.dspy.insights import agent_status, experiment_plan
+from bindu.dspy.models import BandPoint
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.prompts import bootstrap_prompt, insert_prompt, update_prompt_status
+from bindu.dspy.storage import Storage, use_storage
 from bindu.settings import app_settings
 from rated_trial import open_evidence_trial, rate_units
 from samples import a_rollout
@@ -39,15 +44,23 @@ async def test_a_new_agent_is_told_what_to_do() -> None:
     assert (status.active, status.experiment, status.prompts, status.decisions) == (None, None, (), ())
 
 
+@pytest.mark.parametrize("rule", ["evidence", "means"])
+@pytest.mark.usefixtures("storage")
+async def test_before_the_first_experiment_the_policy_is_the_settings(
+    monkeypatch: pytest.MonkeyPatch, rule: str
+) -> None:
+    monkeypatch.setattr(app_settings.dspy.canary, "rule", rule)
+    monkeypatch.setattr(app_settings.dspy.canary, "gain", 0.07)
+    policy = (await agent_status()).policy
+    assert (policy.rule, policy.gain) == (rule, 0.07)
+
+
 @pytest.mark.usefixtures("storage")
 async def test_a_lone_prompt_and_its_score_are_shown() -> None:
     await bootstrap_prompt("You help.")
     assert (await agent_status()).sentence == "Prompt 1 answers every request, not rated yet in 0 interactions."
     await rate(1, 4, count=3)
-    status = await agent_status()
-    assert status.sentence == "Prompt 1 answers every request, rated 0.800 in 3 of 3 interactions."
-    assert status.feedback_per_day is not None
-    assert status.feedback_per_day > 3
+    assert (await agent_status()).sentence == "Prompt 1 answers every request, rated 0.800 in 3 of 3 interactions."
 
 
 @pytest.mark.parametrize(
@@ -68,7 +81,8 @@ async def test_who_is_ahead_is_said_first(ratings: tuple[int, int], beginning: s
     assert status.sentence.startswith(beginning)
     assert status.sentence.endswith("it has 20% of traffic.")
     assert status.caution is not None
-    assert status.days_to_see_gain is not None
+    assert status.means is not None
+    assert status.means.difference == pytest.approx((ratings[1] - ratings[0]) / 5)
 
 
 @pytest.mark.usefixtures("storage", "_by_means")
@@ -113,14 +127,6 @@ async def test_the_status_asks_for_as_many_interactions_as_the_controller(monkey
         assert decision.verdict == "step_up"
     # as in a process of its own, where nobody tuned the controller
     assert (await agent_status()).sentence.startswith("Candidate 2 is ahead")
-
-
-async def test_the_rate_of_feedback_follows_the_callers_clock(storage: PostgresStorage) -> None:
-    start = await storage.now() - timedelta(days=30)
-    await bootstrap_prompt("You help.", now=start)
-    await rate(1, 4, count=6)
-    assert (await agent_status(now=start + timedelta(days=2))).feedback_per_day == pytest.approx(3)
-    assert (await agent_status()).feedback_per_day == pytest.approx(0.2, rel=0.01)
 
 
 async def test_an_experiment_begins_with_a_plan_and_an_end(storage: PostgresStorage) -> None:
@@ -206,6 +212,7 @@ async def test_a_win_by_a_candidate_that_changes_who_votes_needs_a_person(storag
     assert decision.verdict == "ask"
     assert status.trial is not None
     assert status.trial.needs_person == decision.reason
+    assert status.trial.ends_at is None  # whoever asks a person waits for the answer
     assert status.trial.feedback_alarm
     assert status.sentence.startswith("Needs a person: ")
     assert "'bindu canary rollback'" in status.sentence
@@ -218,6 +225,71 @@ async def test_more_decisions_than_are_shown_are_still_drawn(storage: PostgresSt
     status = await agent_status(decisions=2)
     assert status.trial is not None
     assert (len(status.decisions), len(status.trial.band)) == (2, 4)
+
+
+async def test_what_draws_no_band_reads_the_newest_decisions_only_and_says_the_same(storage: PostgresStorage) -> None:
+    start = await storage.now() - timedelta(hours=60)
+    experiment = await open_evidence_trial(storage, start, share=0.3)
+    await rate_units(storage, experiment, start, hours=2, scores=WORSE_BETTER)
+    await run_step(now=start + timedelta(hours=2))
+    for _ in range(30):
+        await storage.apply(await a_rollout(storage, inputs={"policy": experiment.policy}))
+    now = start + timedelta(hours=3)
+    read = Read(storage)
+    with use_storage(cast("Storage", read)):
+        status = await agent_status(decisions=1, with_band=False, now=now)
+    assert read.rows == {"decisions": 20, "experiments": 1, "prompts": 2, "share_changes": 1}
+    whole = await agent_status(decisions=1, now=now)
+    assert (status.trial, whole.trial) != (None, None)
+    assert whole.trial is not None
+    assert len(whole.trial.band) == 32
+    assert whole.trial.plan is not None
+    assert whole.trial.plan.path[0].share == 0.3  # that it opened with
+    assert replace(whole, trial=replace(whole.trial, band=())) == status
+
+
+class Read:
+    """A storage that counts the rows it hands out, by verb."""
+
+    def __init__(self, storage: PostgresStorage) -> None:
+        self.storage = storage
+        self.rows: dict[str, int] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def answered(*arguments: Any, **options: Any) -> Any:
+            found = await getattr(self.storage, name)(*arguments, **options)
+            if isinstance(found, list) and found:
+                self.rows[name] = self.rows.get(name, 0) + len(found)
+            return found
+
+        return answered
+
+
+async def test_the_band_is_what_the_decisions_say(storage: PostgresStorage) -> None:
+    start = await storage.now() - timedelta(hours=60)
+    experiment = await open_evidence_trial(storage, start)
+    await run_step(now=start + timedelta(hours=1))  # nothing to compare yet
+    await rate_units(storage, experiment, start, hours=12, scores=WORSE_BETTER)
+    await run_step(now=start + timedelta(hours=12))
+    await carry_out("pause", reason="A release is under way.")
+    rows = await storage.decisions("default")
+    assert await storage.band("default", experiment.id, limit=9) == [
+        BandPoint(
+            decision_id=row.id,
+            at=row.at,
+            window=row.closed_window,
+            verdict=row.verdict,
+            share=row.share_after,
+            estimate=row.evidence.get("estimate"),
+            low=row.evidence.get("low"),
+            high=row.evidence.get("high"),
+        )
+        for row in rows
+    ]
+    assert [row.closed_window for row in rows] == [None, 12, 1, None]
+    assert [point.decision_id for point in await storage.band("default", experiment.id, limit=2)] == [4, 3]
+    with pytest.raises(InvalidArgumentError):
+        await storage.band("default", experiment.id, limit=-1)
 
 
 async def test_a_plan_is_made_at_the_measured_rate_unless_one_is_given(storage: PostgresStorage) -> None:

@@ -17,16 +17,11 @@ from bindu.dspy.canary.controller import run_step
 from bindu.dspy.champion import is_champion_test
 from bindu.dspy.errors import BarredTextError, NoActivePromptError
 from bindu.dspy.models import Experiment
+from bindu.dspy.opening import check_not_barred, trial_policy
 from bindu.dspy.planning import fitted
 from bindu.dspy.policy import Policy
 from bindu.dspy.postgres.storage import PostgresStorage
-from bindu.dspy.prompts import (
-    bootstrap_prompt,
-    check_not_barred,
-    insert_prompt,
-    trial_policy,
-    update_prompt_status,
-)
+from bindu.dspy.prompts import bootstrap_prompt, insert_prompt, update_prompt_status
 from bindu.dspy.units import Baseline
 from bindu.settings import app_settings
 from samples import AGENT, a_task, a_vote
@@ -78,7 +73,7 @@ async def test_the_whole_policy_is_frozen_with_what_the_past_week_says(storage: 
     app_settings.dspy.canary.gain = 0.04
     number = await insert_prompt("You help well.", "candidate", 0.2, now=NOON)
     stored = (await opened(storage, number)).policy
-    assert stored.keys() == {field.name for field in fields(Policy)}
+    assert stored.keys() == {field.name for field in fields(Policy)} | {"rule_version"}
     policy = msgspec.convert(stored, Policy)
     expected = fitted(Policy(gain=0.04), Baseline(feedback_per_hour=30, slow_ms=800.0), share=0.2)
     assert policy == replace(expected, planned_days=pytest.approx(expected.planned_days))

@@ -18,6 +18,7 @@ from uuid_utils.compat import uuid7
 from bindu.dspy.collector import record_feedback, record_task
 from bindu.dspy.errors import BinduError, NoActivePromptError
 from bindu.dspy.models import Experiment, Task
+from bindu.dspy.postgres.partitions import first_id
 from bindu.dspy.postgres.queries import QUERIES
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import Storage
@@ -200,23 +201,57 @@ async def test_a_vote_that_comes_in_late_for_an_uncounted_unit_is_in_the_next_ar
     assert (found.firsts, [unit.unit_id for unit in found.rated]) == ((), ["bob"])
 
 
-async def test_votes_after_a_unit_was_counted_change_nothing_of_it_and_are_shown_as_edited(
+async def test_votes_after_a_unit_was_counted_change_nothing_of_it_and_are_among_its_votes(
     storage: Storage, postgres_url: str
 ) -> None:
     experiment = await open_trial(storage)
     ids = await storage.add_tasks([during(experiment, name) for name in ("ann", "bob", "cem", "dan")])
     await storage.add_feedback([a_vote(task, 0.8, rater_id="r", created_at=at(5)) for task in ids])
-    await close(storage, experiment, 1, {"ann": 0.75, "bob": 0.75, "cem": 0.75, "dan": None})
-    assert await storage.edited_units(AGENT, experiment.id) == 0
+    uncounted = during(experiment, "eve")
+    await close(storage, experiment, 1, {"dan": None})
+    await storage.add_tasks([uncounted])
+    await storage.add_feedback([a_vote(uncounted.id, rater_id="r", created_at=at(6))])
+    first = {name: [(at(5), "r", 0.8)] for name in ("ann", "bob", "cem", "dan")}
+    assert await votes_of(storage, experiment) == first
     before = await stored_units(postgres_url)
     await storage.add_feedback([a_vote(ids[0], 0.2, rater_id="r", created_at=at(9))])  # changes it
     await storage.add_feedback([a_vote(ids[1], 0.8, rater_id="late", created_at=at(1))])  # agrees with it
     await storage.add_feedback([a_vote(ids[3], 0.2, rater_id="r", created_at=at(9))])  # of a unit without a score
-    assert await storage.edited_units(AGENT, experiment.id) == 1
+    changed = {
+        "ann": [(at(5), "r", 0.8), (at(9), "r", 0.2)],
+        "bob": [(at(1), "late", 0.8), (at(5), "r", 0.8)],
+        "dan": [(at(5), "r", 0.8), (at(9), "r", 0.2)],
+    }
+    assert await votes_of(storage, experiment) == first | changed
     await execute(postgres_url, f"DELETE FROM bindu_dspy.task_feedback WHERE task_id = '{ids[2]}'")
-    assert await storage.edited_units(AGENT, experiment.id) == 2
-    assert await stored_units(postgres_url) == before
-    assert (await arrived(storage, experiment)).rated == ()
+    assert await votes_of(storage, experiment) == changed
+    after = await stored_units(postgres_url)
+    assert {name: after[name] for name in before} == before
+    assert [unit.unit_id for unit in (await arrived(storage, experiment)).rated] == ["eve"]
+
+
+async def votes_of(storage: Storage, experiment: Experiment) -> dict[str, list[tuple[datetime, str, float]]]:
+    found = await storage.counted_votes(experiment.agent_id, experiment.id)
+    return {unit_id: [(vote.at, vote.rater_id, vote.score) for vote in votes] for unit_id, votes in found.items()}
+
+
+async def test_a_unit_that_both_prompts_served_in_an_experiment_has_crossed(storage: Storage) -> None:
+    experiment = await open_trial(storage)
+    third = await storage.add_prompt(AGENT, "Be brief.", "deprecated")
+    served = {"ann": (1, 1, 2), "bob": (2, 1, 1), "cem": (1, 1), "dan": (2, 2), "eve": (1, third.id)}
+    for name, prompt_ids in served.items():
+        await storage.add_tasks([during(experiment, name, prompt_id=prompt_id) for prompt_id in prompt_ids])
+    elsewhere = {"agent_id": "other", "text": "Be kinder."}
+    other = await open_trial(storage, **elsewhere)
+    assert (other.active_id, other.candidate_id, other.id) == (1, 2, 1)
+    await storage.add_tasks([during(other, name, prompt_id=1) for name in ("dan", "cem")])
+    await storage.add_tasks([a_task(unit_id="cem", prompt_id=2), a_task(unit_id="dan", prompt_id=1)])  # on no trial
+    assert await storage.crossed_units(AGENT, experiment.id) == 2
+    assert await storage.crossed_units("other", other.id) == 0
+    await storage.apply(await a_rollout(storage, verdict="promote", share_after=1.0, outcome="promoted"))
+    again = await open_trial(storage, text="Be kindest.")
+    await storage.add_tasks([during(again, "ann", prompt_id=again.active_id)])  # the first trial's candidate
+    assert [await storage.crossed_units(AGENT, number) for number in (experiment.id, again.id)] == [2, 0]
 
 
 async def test_a_unit_whose_votes_were_deleted_is_rated_by_those_that_are_left(
@@ -275,7 +310,9 @@ async def test_an_experiment_that_never_was_has_nothing(storage: Storage) -> Non
         assert await storage.share_changes(AGENT, number) == []
         assert await storage.first_requests(AGENT, number) == []
         assert await storage.counted_units(AGENT, number) == []
-        assert await storage.edited_units(AGENT, number) == 0
+        assert await storage.counted_votes(AGENT, number) == {}
+        assert await storage.crossed_units(AGENT, number) == 0
+        assert await storage.band(AGENT, number, limit=9) == []
         assert await storage.decision(AGENT, number) is None
         await storage.set_judged(AGENT, number, {"ann": 1.0})
     assert await storage.tried_texts(AGENT) == []
@@ -414,10 +451,10 @@ FROM generate_series(1, {units}) AS n
 """
 
 
-def rows_read(plan: dict[str, Any]) -> float:
-    """Of every scan in a plan the rows it looked at, whether or not it kept them."""
-    below = sum(map(rows_read, plan.get("Plans", [])))
-    if "Scan" not in plan["Node Type"] or "Relation Name" not in plan:
+def rows_read(plan: dict[str, Any], of: str = "") -> float:
+    """The rows that a plan looked at, kept or not, in every scan of relations whose name begins so."""
+    below = sum(rows_read(inner, of) for inner in plan.get("Plans", []))
+    if "Scan" not in plan["Node Type"] or "Relation Name" not in plan or not plan["Relation Name"].startswith(of):
         return below
     seen = sum(plan.get(name, 0) for name in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck"))
     return below + seen * plan["Actual Loops"]
@@ -466,3 +503,24 @@ async def test_a_look_reads_and_writes_what_arrived_however_long_the_history_is(
             await execute(postgres_url, "VACUUM ANALYZE")
         for name, values, expected in questions:
             assert rows_read(await plan_of(postgres_url, name, values)) == expected, (name, analyzed)
+
+
+async def test_crossings_are_looked_for_in_each_task_once_and_in_none_from_before_the_experiment(
+    storage: PostgresStorage, postgres_url: str
+) -> None:
+    await storage.bootstrap(AGENT, "Be kind.")
+    await storage.add_tasks([a_task(created_at=START)])  # makes the month
+    before = HISTORY.format(votes=20_000).replace("'default', id, 1, 1, 0,", "'default', id, 1, NULL, NULL,")
+    await execute(postgres_url, before.replace("id, id, 1, 1, 'old", "id, id, 1, NULL, 'old"))
+    experiment = await open_trial(storage)
+    begun = 20 * 24 * 60
+    tasks = [during(experiment, f"unit {number % 200}", begun + number) for number in range(600)]
+    await storage.add_tasks([*tasks, during(experiment, "unit 7", begun + 999, prompt_id=experiment.candidate_id)])
+    values = {"agent_id": AGENT, "experiment_id": experiment.id, "first_id": first_id(at(begun) - timedelta(days=1))}
+    assert await storage.crossed_units(AGENT, experiment.id) == 1
+    unplanned = await plan_of(postgres_url, "crossed_units", values)
+    assert rows_read(unplanned, "tasks") <= 20_001 + 601  # without statistics nobody knows which index is the shorter
+    assert rows_read(unplanned, "units") == 201
+    await execute(postgres_url, "VACUUM ANALYZE")
+    assert await storage.crossed_units(AGENT, experiment.id) == 1
+    assert rows_read(await plan_of(postgres_url, "crossed_units", values), "tasks") == 601

@@ -7,8 +7,7 @@ import pytest
 from rich.console import Console
 
 from bindu.dspy.cli.band import band_plot
-from bindu.dspy.models import Verdict
-from bindu.dspy.reports import BandPoint
+from bindu.dspy.models import BandPoint, Verdict
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -49,7 +48,7 @@ def test_decisions_are_marked_and_the_marks_explained() -> None:
     assert "▼" not in text
 
 
-@pytest.mark.parametrize("width", [40, 72, 160])
+@pytest.mark.parametrize("width", [20, 25, 40, 72, 160])
 def test_the_plot_is_as_wide_as_it_was_asked_to_be(width: int) -> None:
     lines = printed(points(*["hold"] * 12), width).splitlines()
     assert max(len(line) for line in lines[:-1]) == width
@@ -74,6 +73,10 @@ def test_two_plots_of_one_process_do_not_mix() -> None:
 @pytest.mark.parametrize("band", [[], points(), points("hold"), points("pause", "resume")])
 def test_nothing_is_drawn_before_two_windows_are_known(band: list[BandPoint]) -> None:
     assert band_plot(band, 72) is None
+
+
+def test_nothing_is_drawn_where_nothing_could_be_seen() -> None:
+    assert band_plot(points(*["hold"] * 12), 19) is None
 
 
 def test_the_first_windows_do_not_flatten_the_rest() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import inf, nextafter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bindu.dspy.barred import barred_by, similarity
+from bindu.dspy.barred import barred_by
 from bindu.dspy.errors import BarredTextError
 from bindu.dspy.units import TriedText
 
@@ -22,22 +23,30 @@ def tried(text: str, number: int = 2) -> TriedText:
     return TriedText(prompt_id=number, text=text, experiment_id=1, outcome="inconclusive")
 
 
+def alike(one: str, other: str, similar: float) -> bool:
+    """Whether each of the two bars the other at that threshold; they agree."""
+    found = {
+        barred_by(text, [tried(earlier)], similar=similar) is not None for text, earlier in ((one, other), (other, one))
+    }
+    [agreed] = found
+    return agreed
+
+
 def runs(text: str) -> set[tuple[str, ...]]:
     found = text.split()
     return {tuple(found[place : place + 3]) for place in range(len(found) - 2)} or {tuple(found)}
 
 
 @given(texts, texts)
-def test_similarity_is_the_share_of_three_word_runs_that_both_have(one: str, other: str) -> None:
+def test_texts_are_as_alike_as_the_share_of_three_word_runs_that_both_have(one: str, other: str) -> None:
     mine, theirs = runs(one), runs(other)
     expected = sum(run in theirs for run in mine) / len([*mine, *(theirs - mine)])
-    assert similarity(one, other) == pytest.approx(expected)
-    assert similarity(one, other) == similarity(other, one)
+    assert alike(one, other, expected)
+    assert not alike(one, other, nextafter(expected, inf))
 
 
 @given(st.text(max_size=60))
 def test_a_text_is_like_itself_and_barred_at_any_threshold(text: str) -> None:
-    assert similarity(text, text) == 1.0
     assert barred_by(text, [tried(text)], similar=1.0) is not None
     assert barred_by(text, [tried(text)], similar=1.0, active=LONG) is not None
 
@@ -52,7 +61,7 @@ def test_a_text_is_like_itself_and_barred_at_any_threshold(text: str) -> None:
     ],
 )
 def test_case_space_and_punctuation_make_no_difference(same: str) -> None:
-    assert similarity(SHORT, same) == 1.0
+    assert alike(SHORT, same, 1.0)
 
 
 def test_one_word_more_in_a_long_text_is_the_same_text() -> None:
@@ -70,8 +79,7 @@ def test_another_text_is_not_barred_and_the_first_match_is_named() -> None:
 def test_two_rules_added_to_the_same_long_prompt_are_two_ideas() -> None:
     apology = f"{LONG} Always apologise first and name the parcel's number before anything else."
     brevity = f"{LONG} Answer in two short sentences without any greeting or closing formula."
-    assert similarity(apology, brevity) >= 0.9  # as a whole
-    assert barred_by(brevity, [tried(apology)], similar=0.9) is not None
+    assert barred_by(brevity, [tried(apology)], similar=0.9) is not None  # as a whole
     assert barred_by(brevity, [tried(apology)], similar=0.9, active=LONG) is None
 
 
@@ -96,14 +104,14 @@ def test_a_higher_threshold_never_bars_more(text: str, earlier: str) -> None:
 
 def test_where_words_have_no_spaces_a_character_is_a_word() -> None:
     chinese = "请用一句话礼貌地回答客户的问题并且不要承诺退款"
-    assert similarity(chinese, chinese + "。") == 1.0
-    assert 0.8 < similarity(chinese, chinese + "谢谢") < 1.0
-    assert similarity(chinese, "我们今天下午去公园散步看花") < 0.1
+    assert alike(chinese, chinese + "。", 1.0)
+    assert [alike(chinese, chinese + "谢谢", similar) for similar in (0.8, 1.0)] == [True, False]
+    assert not alike(chinese, "我们今天下午去公园散步看花", 0.1)
 
 
 def test_texts_of_signs_alone_are_told_apart() -> None:
-    assert similarity("\U0001f642", "\U0001f680") == 0.0
-    assert similarity("\U0001f642", "\U0001f642\n") == 1.0
+    assert not alike("\U0001f642", "\U0001f680", 0.01)
+    assert alike("\U0001f642", "\U0001f642\n", 1.0)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from bindu.dspy.decision import by_means, last_step_at, move_to, policy_of, policy_used, replay, set_paused
 from bindu.dspy.errors import UnknownRuleError
 from bindu.dspy.models import Decision, ExperimentOutcome, Prompt, PromptMetrics, Rollout, Serving
-from bindu.dspy.planning import expected_days, required_feedback
+from bindu.dspy.planning import required_feedback
 from bindu.dspy.policy import Policy
 from bindu.dspy.rules.means import better_mean, compare_means
+from bindu.dspy.units import ShareChange
 
 POLICY = Policy(rule="means", min_interactions=20, step=0.1)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -197,6 +199,20 @@ def test_the_rule_frozen_in_an_experiment_wins_over_the_constants() -> None:
     assert (policy.min_interactions, policy.step) == (50, 0.2)
 
 
+def test_a_policy_without_a_rule_is_of_the_means_rule_and_what_is_no_number_of_a_policy_is_left_out() -> None:
+    assert policy_of({"champion": True}) == Policy(rule="means")
+    evidence = Policy(gain=0.04, planned_days=8.5)
+    assert policy_of(msgspec.to_builtins(evidence)) == evidence
+
+
+@pytest.mark.parametrize("rule", ["oracle", "manual", None, 3])
+def test_a_policy_of_a_rule_that_is_not_here_is_refused_by_name_wherever_it_is_stored(rule: Any) -> None:
+    stored = replace(decision(step(0.6, 0.7)), inputs={"policy": {"rule": rule}})
+    for read in (lambda: policy_of({"rule": rule}), lambda: policy_used([stored])):
+        with pytest.raises(UnknownRuleError, match=f"'{rule}'; this version has evidence, means"):
+            read()
+
+
 @given(tenths, st.integers(1, 100), tenths)
 def test_the_policy_used_is_that_of_the_newest_decision_that_had_one(share: float, needed: int, size: float) -> None:
     policy = Policy(rule="means", min_interactions=needed, step=size)
@@ -224,14 +240,9 @@ def test_a_policy_that_cannot_be_is_refused(numbers: dict[str, float]) -> None:
         replace(POLICY, **numbers)  # type: ignore[arg-type]
 
 
-def test_the_last_step_is_remembered_through_holds() -> None:
-    moved = decision(step(0.6, 0.7))
-    held = decision(step(0.6, 0.6, last=NOON - timedelta(hours=3)))
-    first_hold = decision(step(0.6, 0.6))
-    assert last_step_at(None) is None
-    assert last_step_at(moved) == NOON
-    assert last_step_at(held) == NOON - timedelta(hours=3)
-    assert last_step_at(first_hold) is None
+def test_the_last_step_is_the_last_change_of_the_share_since_the_opening() -> None:
+    changes = [ShareChange(epoch=epoch, share=0.1, at=NOON + timedelta(hours=epoch)) for epoch in range(3)]
+    assert [last_step_at(changes[:known]) for known in range(4)] == [None, None, changes[1].at, changes[2].at]
 
 
 @given(scores, scores, st.integers(0, 100))
@@ -248,11 +259,15 @@ def test_the_difference_is_candidate_minus_active() -> None:
 def test_the_plan_for_five_points_is_that_of_the_textbook() -> None:
     assert required_feedback(0.05, variance=0.155) == 1534  # (1.645 + 0.842)^2 * .155 * 4 / .05^2
     assert required_feedback(0.05, share=0.1) > 2.7 * required_feedback(0.05)
-    assert expected_days(1500, per_day=100) == 15
-    assert expected_days(1500, per_day=0) is None
 
 
 @pytest.mark.parametrize(("gain", "share"), [(0, 0.5), (0.05, 0), (0.05, 1)])
 def test_a_plan_for_nothing_is_refused(gain: float, share: float) -> None:
     with pytest.raises(ValueError, match="A plan needs"):
         required_feedback(gain, share=share)
+
+
+def test_an_experiment_ends_by_the_version_of_the_rule_that_it_began_with() -> None:
+    assert policy_of({"rule": "evidence", "rule_version": 1}).rule == "evidence"
+    with pytest.raises(UnknownRuleError, match="evidence version 7"):
+        policy_of({"rule": "evidence", "rule_version": 7})

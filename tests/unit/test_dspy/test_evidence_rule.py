@@ -212,6 +212,21 @@ def test_whether_a_candidate_is_not_worse_is_another_test() -> None:
     assert said(superiority=0.0, non_inferiority=99.0) == STEP_UP  # not the goal of this one
 
 
+@pytest.mark.parametrize(
+    ("gain", "shown"),
+    [
+        ("half the tokens", " (what is gained: half the tokens):"),
+        (" Half\nthe tokens. ", " (what is gained: Half the tokens):"),
+        ("", ":"),
+    ],
+)
+def test_a_win_by_what_is_not_worse_says_what_is_gained(gain: str, shown: str) -> None:
+    found = decide(seen(policy=Policy(goal="not_worse", stated_gain=gain), non_inferiority=9.0))
+    assert (found.verdict, found.reason.partition("+")[0]) == ("won", f"Candidate 2 is not worse by 0.02{shown} ")
+    better = decide(seen(policy=Policy(stated_gain=gain), superiority=9.0))
+    assert "gained" not in better.reason
+
+
 # after a win
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -144,3 +145,24 @@ def test_who_opens_an_experiment_hears_how_long_it_takes_and_when_it_ends_at_the
 def test_a_plan_that_cannot_be_made_is_refused(gain: float, share: float) -> None:
     with pytest.raises(ValueError, match="A plan needs"):
         plan(DEFAULT, feedback_per_hour=5, gain=gain, share=share)
+
+
+@pytest.mark.parametrize("rate", [math.inf, math.nan, -1.0, 1e308, 5e7])
+def test_a_rate_that_cannot_be_is_refused(rate: float) -> None:
+    for planned in (lambda: plan(DEFAULT, feedback_per_hour=rate), lambda: window_hours_for(rate)):
+        with pytest.raises(ValueError, match="between 0 and 1,000,000,000 votes a day"):
+            planned()
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-12, 1 - 1e-12, 1.0, math.nan])
+def test_a_share_that_no_setting_takes_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="a share between 1e-09"):
+        plan(DEFAULT, feedback_per_hour=5, share=share)
+
+
+@given(st.floats(0, 1e9), st.floats(1e-9, 1 - 1e-9), st.floats(0.001, 1))
+def test_whatever_can_be_asked_is_answered_in_finite_numbers(per_day: float, share: float, gain: float) -> None:
+    planned = plan(DEFAULT, feedback_per_hour=per_day / 24, share=share, gain=gain)
+    assert all(math.isfinite(step.days) and 0 < step.share < 1 for step in planned.path)
+    assert (planned.days is None) == (not planned.path)
+    assert planned.sentence.endswith(".")

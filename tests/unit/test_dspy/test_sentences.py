@@ -99,13 +99,19 @@ def test_a_win_is_rising_unless_it_is_paused() -> None:
     assert said(win=win, ends_at=None).startswith("Candidate 7 has won and is rising: +0.110")
     paused = said(win=win, ends_at=None, paused=True, days_left=None)
     assert paused.startswith("Candidate 7 has won but is paused: ")
-    assert paused.endswith("it has 30% of traffic.")
+    assert paused.endswith("it has 30% of traffic; it waits until you say 'bindu canary resume'.")
+
+
+@pytest.mark.parametrize("days", [None, 0.0])
+def test_after_a_win_there_is_no_timeout_left_to_tell_of(days: float | None) -> None:
+    sentence = said(win=Win(window=25, log_e=4.0, hours=5.0), days_left=days)
+    assert sentence.endswith("; it has 30% of traffic; it waits for feedback on both prompts.")
 
 
 def test_whoever_must_decide_is_told_why_and_how() -> None:
     sentence = said(needs_person="Needs a person: the candidate changes how many users vote.")
     assert sentence.startswith("Needs a person: the candidate changes how many users vote. Candidate 7: +0.110")
-    assert "'bindu canary promote'" in sentence
+    assert sentence.endswith("; it waits until you say 'bindu canary promote' or 'bindu canary rollback'.")
 
 
 @pytest.mark.parametrize(
@@ -158,3 +164,4 @@ def test_whatever_the_state_it_is_one_sentence_that_never_claims_too_much(trial:
     assert ("is worse" in sentence) <= (trial.standing.high < 0)
     assert ("has won" in sentence) == (trial.win is not None)
     assert ("Too early" in sentence) <= (trial.win is None)
+    assert ("at the latest" in sentence) <= (trial.win is None)

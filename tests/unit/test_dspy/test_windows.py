@@ -16,7 +16,7 @@ from bindu.dspy.evidence import Evidence, Window, fold
 from bindu.dspy.models import FeedbackKind
 from bindu.dspy.policy import Policy
 from bindu.dspy.units import Arrivals, CountedUnit, FirstRequest, RatedUnit, TimedVote
-from bindu.dspy.windows import Closed, close, end_of, last_closed, score_of, windows_of, without_heaviest
+from bindu.dspy.windows import Closed, close, end_of, is_edited, last_closed, score_of, windows_of, without_heaviest
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SHARES = {0: 0.1, 1: 0.3, 2: 0.5}
@@ -324,6 +324,59 @@ def test_a_rater_s_next_unit_counts_after_a_day(gap: float, counts: bool) -> Non
         assert world.counted["one"].score is not None
         assert (world.counted["two"].score is not None) is counts
         assert world.counted["other"].score is not None
+
+
+def test_without_a_rest_every_conversation_of_a_rater_counts() -> None:
+    same_moment = [visit(f"{number}", vote(3, rater="ann"), hours=3) for number in range(3)]
+    world = World((*same_moment, visit("later", vote(3.1, 0.2, rater="ann"), hours=3)))
+    world.policy = replace(POLICY, rater_hours=0)
+    for through in (3, 5, 30):
+        world.close(through)
+    assert {unit: found.score for unit, found in world.counted.items()} == {"0": 1, "1": 1, "2": 1, "later": 0}
+
+
+@settings(max_examples=60, deadline=None)
+@given(visits(), st.lists(st.integers(1, END), max_size=5).map(sorted))
+def test_without_a_rest_whoever_votes_first_speaks_for_a_unit_and_it_counts(
+    visited: list[Visit], times: list[int]
+) -> None:
+    world = World(visited, policy=replace(POLICY, rater_hours=0))
+    for through in (*times, END):
+        if through > world.closed_window:
+            world.close(through)
+    votes = {one.first.unit_id: one.votes for one in visited}
+    for unit in world.counted.values():
+        assert unit.score is not None
+        assert unit.rated_at == min(vote.at for vote in votes[unit.unit_id])
+
+
+@pytest.mark.parametrize(
+    ("later", "edited"),
+    [
+        ([], False),
+        ([vote(9, 0.2, rater="ann")], True),
+        ([vote(9, 1.0, rater="ann")], False),  # said again
+        ([vote(9, 0.0, rater="ann", kind="thumbs_up")], False),  # of the kind that did not count
+        ([vote(9, 0.2, rater="bob")], False),
+        ([vote(9, 0.2, rater="ann", task=1)], True),
+    ],
+)
+def test_a_unit_is_edited_when_who_spoke_for_it_says_something_else_since(later: list[TimedVote], edited: bool) -> None:
+    said = vote(1.1, 1.0, rater="ann")
+    unit = counted(visit("talk", said))["talk"]
+    assert is_edited(unit, [said, *later]) is edited
+    assert is_edited(unit, later[:0])  # deleted
+    assert not is_edited(replace(unit, score=None), later)
+
+
+@settings(max_examples=60, deadline=None)
+@given(visits())
+def test_no_unit_is_edited_by_the_votes_that_it_was_counted_with(visited: list[Visit]) -> None:
+    votes = {one.first.unit_id: one.votes for one in visited}
+    for unit_id, unit in counted(*visited).items():
+        window_end = end_of(POLICY, START, unit.window)
+        by_then = [vote for vote in votes[unit_id] if vote.at <= window_end]
+        assert not is_edited(unit, sorted(by_then, key=lambda vote: vote.at))
 
 
 def test_a_unit_that_did_not_count_does_not_keep_its_rater_waiting() -> None:

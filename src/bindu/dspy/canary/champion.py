@@ -7,7 +7,7 @@ from datetime import datetime
 from bindu.dspy.champion import ORIGIN, champion_due
 from bindu.dspy.errors import ExperimentActiveError, StaleRolloutError
 from bindu.dspy.models import Experiment, Prompt, Serving, Trial
-from bindu.dspy.prompts import told_at_opening, trial_policy
+from bindu.dspy.opening import told_at_opening, trial_policy
 from bindu.dspy.storage import Storage, get_storage
 from bindu.settings import app_settings
 from bindu.utils.logging import get_logger

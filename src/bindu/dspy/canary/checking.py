@@ -11,9 +11,10 @@ from bindu.dspy.evidence import Evidence, Window, fold, start_after_win
 from bindu.dspy.models import Decision, Experiment
 from bindu.dspy.rules.base import Move
 from bindu.dspy.storage import Storage, agent_named, get_storage
-from bindu.dspy.windows import windows_of
+from bindu.dspy.units import CountedUnit
+from bindu.dspy.windows import is_edited, windows_of
 
-__all__ = ["Check", "Explanation", "check_experiment", "explain_decision", "rebuilt"]
+__all__ = ["Check", "Explanation", "check_experiment", "explain_decision"]
 
 ALL_DECISIONS = 100_000
 
@@ -38,6 +39,7 @@ class Check:
     units: int
     decisions: int
     edited: int  # units whose feedback changed after they had counted: shown, never tested again
+    crossed: int  # units that both prompts have served: each counts for the arm that it came to first
     differences: tuple[str, ...]
 
     @property
@@ -46,10 +48,11 @@ class Check:
         what = (
             f"Experiment {self.experiment_id}: {self.units} units in {self.windows} windows, {self.decisions} decisions"
         )
-        edited = f"; {self.edited} units were edited after they had counted" if self.edited else ""
+        shown = f"; {self.edited} units were edited after they had counted" if self.edited else ""
+        shown += f"; {self.crossed} units were served by both prompts" if self.crossed else ""
         if not self.differences:
-            return f"{what}: all agree with the log{edited}."
-        return f"{what}: {len(self.differences)} differences{edited}. {' '.join(self.differences)}"
+            return f"{what}: all agree with the log{shown}."
+        return f"{what}: {len(self.differences)} differences{shown}. {' '.join(self.differences)}"
 
 
 async def explain_decision(decision_id: int, *, agent_id: str | None = None) -> Explanation:
@@ -78,12 +81,14 @@ async def check_experiment(*, agent_id: str | None = None, experiment_id: int | 
     storage, agent = await get_storage(), agent_named(agent_id)
     experiment = await _experiment(storage, agent, experiment_id)
     by_evidence = experiment.policy.get("rule") == "evidence"
-    stored, units = await evidence_of(storage, experiment) if by_evidence else Evidence(), 0
+    stored = await evidence_of(storage, experiment) if by_evidence else Evidence()
+    counted = await _counted(storage, experiment, through=stored.window)
+    votes = await storage.counted_votes(agent, experiment.id)
     # read after the evidence: what a controller adds meanwhile is in later windows, which are left out
     decisions = await storage.decisions(agent, experiment_id=experiment.id, limit=ALL_DECISIONS)
-    differences = [text for decision in decisions if (text := _difference(decision)) is not None]
+    differences = [*_gaps(decisions), *(text for one in decisions if (text := _difference(one)) is not None)]
     if by_evidence:
-        again, units = await rebuilt(storage, experiment, decisions, through=stored.window)
+        again = await _rebuilt(storage, experiment, decisions, counted, through=stored.window)
         differences += [
             f"The stored {item.name.replace('_', ' ')} is not what the log gives."
             for item in fields(Evidence)
@@ -93,21 +98,27 @@ async def check_experiment(*, agent_id: str | None = None, experiment_id: int | 
         agent_id=agent,
         experiment_id=experiment.id,
         windows=stored.window,
-        units=units,
+        units=len(counted),
         decisions=len(decisions),
-        edited=await storage.edited_units(agent, experiment.id),
+        edited=sum(is_edited(unit, votes.get(unit.unit_id, ())) for unit in counted),
+        crossed=await storage.crossed_units(agent, experiment.id),
         differences=tuple(differences),
     )
 
 
-async def rebuilt(
-    storage: Storage, experiment: Experiment, decisions: list[Decision], *, through: int
-) -> tuple[Evidence, int]:
-    """The evidence after a window, from the units that the log holds, and how many of them counted."""
+async def _counted(storage: Storage, experiment: Experiment, *, through: int) -> list[CountedUnit]:
+    units = await storage.counted_units(experiment.agent_id, experiment.id)
+    return [unit for unit in units if unit.window <= through]
+
+
+async def _rebuilt(
+    storage: Storage, experiment: Experiment, decisions: list[Decision], counted: list[CountedUnit], *, through: int
+) -> Evidence:
+    """The evidence after a window, from the units that the log holds."""
     policy = frozen_policy(experiment)
     shares = {change.epoch: change.share for change in await storage.share_changes(experiment.agent_id, experiment.id)}
-    firsts = await storage.first_requests(experiment.agent_id, experiment.id)
-    counted = await storage.counted_units(experiment.agent_id, experiment.id)
+    requests = await storage.first_requests(experiment.agent_id, experiment.id)
+    firsts = [first for first in requests if first.window is not None and first.window <= through]
     won = [decision for decision in decisions if decision.verdict == "won"]
     wins = {decision.closed_window: _winning_log(decision) for decision in won if decision.closed_window is not None}
     held = {window.number: window for window in windows_of(firsts, counted, shares, policy)}
@@ -116,12 +127,20 @@ async def rebuilt(
         evidence = fold(evidence, held.get(number, Window(number)), policy)
         if number in wins:
             evidence = start_after_win(evidence, wins[number])
-    return evidence, sum(unit.window <= through for unit in counted)
+    return evidence
 
 
 def _winning_log(decision: Decision) -> float:
     goal = decision.inputs["policy"]["goal"]
     return float(decision.evidence["superiority" if goal == "better" else "non_inferiority"])
+
+
+def _gaps(decisions: list[Decision]) -> list[str]:
+    """Decisions that the log has lost: an experiment's count up from 0 without a gap."""
+    there = {decision.window for decision in decisions}
+    return [
+        f"Its decision number {number} is missing." for number in range(max(there, default=-1)) if number not in there
+    ]
 
 
 def _difference(decision: Decision) -> str | None:

@@ -12,11 +12,11 @@ from bindu.dspy.canary.champion import open_champion_test
 from bindu.dspy.canary.judging import judge_arrivals
 from bindu.dspy.canary.looking import closes_at, evidence_of, look
 from bindu.dspy.decision import by_means, last_step_at, move_to, policy_of
-from bindu.dspy.errors import InvalidArgumentError, StaleRolloutError, UnknownRuleError
+from bindu.dspy.errors import InvalidArgumentError, StaleRolloutError
 from bindu.dspy.models import DIGITS, Decision, Experiment, Rollout, Serving
 from bindu.dspy.policy import Policy
-from bindu.dspy.rules import RULES
 from bindu.dspy.rules.means import better_mean
+from bindu.dspy.sentences import no_prompt_sentence
 from bindu.dspy.storage import Storage, agent_named, get_storage
 from bindu.dspy.units import Closing
 from bindu.utils.logging import get_logger
@@ -129,7 +129,9 @@ async def why_no_step(*, agent_id: str | None = None) -> str:
     """A sentence on what ``run_step`` waits for when it has nothing to decide."""
     storage, agent = await get_storage(), agent_named(agent_id)
     serving = await storage.serving(agent)
-    running = None if serving is None else serving.experiment_id
+    if serving is None:
+        return no_prompt_sentence(agent)
+    running = serving.experiment_id
     experiment = None if running is None else await storage.experiment(agent, running)
     if experiment is None:
         return "No candidate is on trial: nothing to do."
@@ -140,12 +142,9 @@ async def why_no_step(*, agent_id: str | None = None) -> str:
 def policy_now(experiment: Experiment | None) -> Policy:
     """What a step taken by this process would go by: numbers that the means rule leaves open are today's constants.
 
-    Raises UnknownRuleError when the experiment has a rule that is not here.
+    Raises UnknownRuleError when the experiment has a rule, or a version of it, that is not here.
     """
     frozen = {} if experiment is None else experiment.policy
-    rule = frozen.get("rule", "means")
-    if rule not in RULES:
-        raise UnknownRuleError(rule, tuple(RULES))
     return policy_of(frozen, min_interactions=MIN_INTERACTIONS_THRESHOLD, step=TRAFFIC_STEP)
 
 
@@ -158,18 +157,27 @@ async def _decided(storage: Storage, agent_id: str, at: datetime | None) -> tupl
     policy = policy_now(experiment)
     if experiment is None or policy.rule == "means":
         paused = experiment is not None and experiment.paused
-        return await _by_means(storage, serving, serving.candidate.id, policy, at, paused=paused), None
+        last = last_step_at(await storage.share_changes(agent_id, serving.experiment_id))
+        rollout = await _by_means(
+            storage, serving, serving.candidate.id, policy=policy, last_step=last, paused=paused, now=at
+        )
+        return rollout, None
     found = await look(storage, serving, experiment, at or await storage.now())
     return None if found is None else (found.rollout, found.closing)
 
 
 async def _by_means(
-    storage: Storage, serving: Serving, candidate_id: int, policy: Policy, now: datetime | None, *, paused: bool
+    storage: Storage,
+    serving: Serving,
+    candidate_id: int,
+    *,
+    policy: Policy,
+    last_step: datetime | None,
+    paused: bool,
+    now: datetime | None,
 ) -> Rollout:
-    agent, active_id, experiment_id = serving.agent_id, serving.active.id, serving.experiment_id
-    metrics = await storage.prompt_metrics(agent, [active_id, candidate_id], now=now)
-    newest = await storage.decisions(agent, experiment_id=experiment_id, limit=1)
-    last_step = last_step_at(newest[0] if newest else None)
+    active_id = serving.active.id
+    metrics = await storage.prompt_metrics(serving.agent_id, [active_id, candidate_id], now=now)
     return by_means(serving, metrics[active_id], metrics[candidate_id], policy, last_step=last_step, paused=paused)
 
 

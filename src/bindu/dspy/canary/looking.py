@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from bindu.dspy.decision import by_evidence, inputs_at
+from bindu.dspy.decision import by_evidence, inputs_at, policy_of
 from bindu.dspy.evidence import Evidence, Window, fold, standing, start_after_win
 from bindu.dspy.models import Experiment, Rollout, Serving
 from bindu.dspy.policy import Policy
@@ -28,8 +28,8 @@ class Look:
 
 
 def frozen_policy(experiment: Experiment) -> Policy:
-    """The policy of an experiment under the evidence rule."""
-    return msgspec.convert(experiment.policy, Policy)
+    """The policy of an experiment whose rule leaves no number open. Raises UnknownRuleError."""
+    return policy_of(experiment.policy)
 
 
 async def evidence_of(storage: Storage, experiment: Experiment) -> Evidence:

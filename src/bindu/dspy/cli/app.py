@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import typer
+import sys
 
-from bindu.dspy.cli import canary, dataset, db, demo, feedback, prompt, runs, status, train
-from bindu.dspy.cli.output import start
+try:
+    import typer
+
+    from bindu.dspy.cli import canary, dataset, db, demo, feedback, prompt, runs, status, train
+    from bindu.dspy.cli.output import start
+except KeyboardInterrupt:  # loading takes long enough for a person to change their mind
+    sys.stderr.write("interrupted\n")
+    raise SystemExit(130) from None
 
 __all__ = ["app", "main"]
 

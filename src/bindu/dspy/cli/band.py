@@ -8,13 +8,12 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from bindu.dspy.models import Verdict
-from bindu.dspy.reports import BandPoint
+from bindu.dspy.models import BandPoint, Verdict
 
 __all__ = ["band_plot"]
 
 HEIGHT: Final = 18
-LEAST_WIDTH: Final = 40
+LEAST_WIDTH: Final = 20
 BLUE, GREEN = 4, 2  # the terminal's own
 MARKS: Final[dict[Verdict, tuple[str, str]]] = {
     "step_up": ("▲", "share rises"),
@@ -29,10 +28,13 @@ MARKS: Final[dict[Verdict, tuple[str, str]]] = {
 
 
 def band_plot(band: Sequence[BandPoint], width: int) -> Text | None:
-    """The difference (candidate minus active) and its 95 % confidence sequence over days; None before two windows."""
+    """The difference (candidate minus active) and its 95 % confidence sequence over days.
+
+    None before two windows, and where fewer columns than LEAST_WIDTH are too few to see anything.
+    """
     start = band[0].at if band else None
     known = [(_days(point, start), point) for point in band if point.low is not None and point.high is not None]
-    if len(known) < 2:  # noqa: PLR2004 - a line needs two ends
+    if width < LEAST_WIDTH or len(known) < 2:  # noqa: PLR2004 - a line needs two ends
         return None
     import plotext  # noqa: PLC0415 - a third of a second that only a plot is worth
 
@@ -42,7 +44,7 @@ def band_plot(band: Sequence[BandPoint], width: int) -> Text | None:
     figure = plotext.figure
     figure.clear.all()
     figure.theme("colorless")
-    figure.plot_size(max(width, LEAST_WIDTH), HEIGHT)
+    figure.plot_size(width, HEIGHT)
     figure.ruler("y").lim(least, most)
     figure.label("days since the start", axis="x")
     figure.draw(figure.segment((days[0], days[-1]), (0, 0), marker="-"))

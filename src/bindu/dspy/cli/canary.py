@@ -18,13 +18,14 @@ from bindu.dspy.cli.output import (
     DryRunOption,
     JsonOption,
     emit,
+    fail,
     plot_width,
     run,
     stack,
     start,
     with_sentence,
 )
-from bindu.dspy.errors import StaleRolloutError
+from bindu.dspy.errors import InvalidArgumentError, StaleRolloutError
 from bindu.dspy.insights import agent_status, experiment_plan
 from bindu.dspy.models import Decision, Rollout
 from bindu.dspy.planning import GAIN
@@ -51,6 +52,12 @@ def default(
     """
     if ctx.invoked_subcommand is None:
         step(dry_run, agent, as_json)
+        return
+    given = {"--dry-run": dry_run, f"--agent {agent}": agent is not None, "--json": as_json}
+    early = " ".join(option for option, is_given in given.items() if is_given)
+    if early:
+        after = f"bindu canary {ctx.invoked_subcommand} {early}"
+        fail(InvalidArgumentError(f"Options stand after the verb: '{after}'. Nothing was done."))
 
 
 @app.command("run")
@@ -59,8 +66,12 @@ def step(dry_run: DryRunOption = False, agent: AgentOption = None, as_json: Json
 
     Example: bindu canary run --agent support
     """
-    agent_id = agent_or_default(agent)
-    _tell(run(lambda: _next_step(agent_id) if dry_run else _step(agent_id)), dry_run=dry_run, as_json=as_json)
+
+    async def service() -> tuple[Decision | Rollout | None, str]:
+        agent_id = agent_or_default(agent)
+        return await (_next_step(agent_id) if dry_run else _step(agent_id))
+
+    _tell(run(service), dry_run=dry_run, as_json=as_json)
 
 
 @app.command("status")
@@ -73,8 +84,10 @@ def status(
 
     Example: bindu canary status --no-plot
     """
-    found = run(lambda: agent_status(agent_id=agent_or_default(agent)))
-    emit(found, as_json=as_json, text=lambda: _status(found, plot))
+    width = plot_width(asked=plot)
+    with_band = as_json or width is not None
+    found = run(lambda: agent_status(agent_id=agent_or_default(agent), with_band=with_band))
+    emit(found, as_json=as_json, text=lambda: _status(found, width))
 
 
 @app.command("explain")
@@ -94,7 +107,7 @@ def explain(
 @app.command("plan")
 def plan(
     gain: Annotated[float, typer.Option(help="The difference to see, in score points, 0 to 1.")] = GAIN,
-    feedback_per_day: Annotated[float | None, typer.Option(min=0, help="Votes; default the past week's.")] = None,
+    feedback_per_day: Annotated[float | None, typer.Option(help="Votes; default the past week's.")] = None,
     share: Annotated[float | None, typer.Option(help="The candidate's at the start; default the setting.")] = None,
     agent: AgentOption = None,
     as_json: JsonOption = False,
@@ -247,9 +260,8 @@ def _sentence(move: Decision | Rollout | None, reason: str, dry_run: bool) -> st
     return f"{'would be ' if dry_run else ''}{move.verdict}: candidate's traffic {shares}. {reason}"
 
 
-def _status(found: AgentStatus, plot: bool | None) -> RenderableType:
+def _status(found: AgentStatus, width: int | None) -> RenderableType:
     parts: list[RenderableType] = [found.sentence, *status_parts(found)]
-    width = plot_width(asked=plot)
     picture = band_plot(found.trial.band, width) if found.trial is not None and width is not None else None
     return stack(*parts, *([] if picture is None else [picture]))
 

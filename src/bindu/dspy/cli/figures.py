@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from bindu.dspy.canary.checking import Explanation
-from bindu.dspy.cli.output import table
+from bindu.dspy.cli.output import short, table
 from bindu.dspy.evidence import Standing
 from bindu.dspy.models import Decision, JsonObject
 from bindu.dspy.policy import Policy
@@ -84,7 +84,7 @@ def _decisions(found: AgentStatus) -> Table:
         rows=[
             (
                 *(str(decision.id), f"{decision.at:%m-%d %H:%M}", decision.verdict),
-                *(_traffic(decision), decision.actor, decision.reason),
+                *(_traffic(decision), decision.actor, short(decision.reason)),
             )
             for decision in found.decisions[:DECISIONS]
         ],

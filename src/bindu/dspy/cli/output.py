@@ -34,9 +34,11 @@ __all__ = [
     "DryRunOption",
     "JsonOption",
     "emit",
+    "fail",
     "plot_width",
     "read_stdin",
     "run",
+    "short",
     "stack",
     "start",
     "table",
@@ -44,6 +46,9 @@ __all__ = [
 ]
 
 USAGE, REFUSED, CONFIGURATION, BUDGET, INTERRUPTED = 2, 3, 4, 5, 130
+
+COLUMNS = 80  # where the surroundings say that there are none
+LONGEST = 300  # characters of a reason; --json and 'bindu canary explain' show all
 
 _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.BarredTextError, REFUSED),
@@ -106,7 +111,7 @@ def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED
     try:
         return loop.run(closing())
     except (errors.BinduError, SettingsError, OSError, UnicodeDecodeError) as error:
-        _fail(error, refused)
+        fail(error, refused)
     except ModuleNotFoundError as error:
         if error.name not in _TRAINING_PACKAGES:
             raise
@@ -122,6 +127,7 @@ def start(program: Callable[[], object]) -> None:
 
     Python, taking itself down, would end such a thread at its next step, and has been seen to abort over that.
     """
+    _prepare_output()
     try:
         program()
     except SystemExit as end:
@@ -133,7 +139,8 @@ def start(program: Callable[[], object]) -> None:
         os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
 
 
-def _fail(error: BaseException, refused: int) -> NoReturn:
+def fail(error: BaseException, refused: int = REFUSED) -> NoReturn:
+    """Print an expected error as a sentence and leave with its exit code."""
     code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
     _err.print(f"error: {error}", markup=False)
     raise typer.Exit(refused if code == REFUSED else code)
@@ -143,14 +150,14 @@ def emit(value: Any, *, as_json: bool, text: Callable[[], RenderableType]) -> No
     """Print a result: one JSON object, or what ``text`` renders for people."""
     try:
         if as_json:
-            sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=not _takes_unicode()) + "\n")
         else:
             rendered = text()
             _out.print(_visible(rendered) if isinstance(rendered, str) else rendered, markup=False)
         sys.stdout.flush()
     except OSError as error:  # such as a full disk
         sys.stdout = None  # or Python tries again, and fails loudly, when it exits
-        _fail(error, REFUSED)
+        fail(error)
 
 
 def table(*columns: str, rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
@@ -174,7 +181,7 @@ def stack(*parts: RenderableType) -> Group:
 def plot_width(*, asked: bool | None) -> int | None:
     """The columns of a plot; None when there is to be none: unasked where no terminal is, or without UTF-8."""
     wanted = _out.is_terminal if asked is None else asked
-    return _out.width if wanted and _out.encoding.lower().startswith("utf") else None
+    return _out.width if wanted and _takes_unicode() else None
 
 
 def read_stdin() -> TextIO:
@@ -182,6 +189,26 @@ def read_stdin() -> TextIO:
     if sys.stdin is None:
         raise OSError("Standard input is closed. Name a file, or pipe the text in.")
     return io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline=None)
+
+
+def short(text: str) -> str:
+    """The beginning of a text that anybody may have written."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
+def _prepare_output() -> None:
+    """Make standard output one that takes whatever there is to print."""
+    if sys.stdout is None:  # closed, as some schedulers do: nobody wants to read it
+        sys.stdout = io.StringIO()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if not _out.width:
+        os.environ.pop("COLUMNS", None)  # the help looks there
+        _out.width = _err.width = COLUMNS
+
+
+def _takes_unicode() -> bool:
+    return _out.encoding.lower().startswith("utf")
 
 
 def _visible(text: str) -> str:

@@ -11,8 +11,9 @@ from rich.table import Table
 from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, read_stdin, run, table
 from bindu.dspy.errors import UnknownPromptError
 from bindu.dspy.models import Prompt
+from bindu.dspy.opening import check_not_barred, told_at_opening
 from bindu.dspy.promptcheck import normalize_prompt
-from bindu.dspy.prompts import bootstrap_prompt, check_not_barred, insert_prompt, told_at_opening
+from bindu.dspy.prompts import bootstrap_prompt, insert_prompt
 from bindu.dspy.storage import get_storage
 from bindu.settings import agent_or_default, app_settings
 

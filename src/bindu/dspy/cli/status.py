@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run, stack
+from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run, short, stack
 from bindu.dspy.insights import agent_status
 from bindu.dspy.reports import AgentStatus
 from bindu.settings import agent_or_default
@@ -17,7 +17,7 @@ def status(agent: AgentOption = None, as_json: JsonOption = False) -> None:
 
     Example: bindu status --agent support
     """
-    found = run(lambda: agent_status(agent_id=agent_or_default(agent)))
+    found = run(lambda: agent_status(agent_id=agent_or_default(agent), with_band=as_json))
     emit(found, as_json=as_json, text=lambda: stack(*_lines(found)))
 
 
@@ -25,6 +25,6 @@ def _lines(found: AgentStatus) -> Iterable[str]:
     yield found.sentence
     if found.decisions:
         last = found.decisions[0]
-        yield f"Last decision, {last.at:%Y-%m-%d %H:%M %Z}, by {last.actor}: {last.verdict}. {last.reason}"
+        yield f"Last decision, {last.at:%Y-%m-%d %H:%M %Z}, by {last.actor}: {last.verdict}. {short(last.reason)}"
     if found.caution is not None:
         yield found.caution

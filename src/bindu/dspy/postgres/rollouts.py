@@ -19,7 +19,7 @@ from bindu.dspy.errors import (
     TrainingRefusedError,
     UnknownPromptError,
 )
-from bindu.dspy.models import Decision, Experiment, Rollout, Trial
+from bindu.dspy.models import BandPoint, Decision, Experiment, Rollout, Trial
 from bindu.dspy.postgres.database import Connection, Database, is_number, one, row, rows
 from bindu.dspy.postgres.notices import announce
 from bindu.dspy.postgres.prompts import insert_prompt
@@ -111,6 +111,13 @@ class RolloutVerbs(Database):
             return None
         found = await self._row("decision", agent_id=agent_id, decision_id=decision_id)
         return None if found is None else to_decision(found)
+
+    async def band(self, agent_id: str, experiment_id: int, *, limit: int) -> list[BandPoint]:
+        check_limit(limit)
+        if not is_number(experiment_id):
+            return []
+        found = await self._rows("band", agent_id=agent_id, experiment_id=experiment_id, limit=limit)
+        return [BandPoint(**point) for point in found]
 
 
 def _check_live_share(share: float) -> None:

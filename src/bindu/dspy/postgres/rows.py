@@ -25,6 +25,7 @@ __all__ = [
     "to_raw_task",
     "to_run",
     "to_serving",
+    "to_timed_vote",
 ]
 
 from_json = msgspec.json.Decoder().decode
@@ -134,13 +135,13 @@ def to_rated_units(rows: Sequence[Record]) -> tuple[RatedUnit, ...]:
                 epoch=first["epoch"],
                 first_at=first["first_at"],
                 rated_at=first["rated_at"],
-                votes=tuple(map(_to_timed_vote, (first, *others))),
+                votes=tuple(map(to_timed_vote, (first, *others))),
             )
         )
     return tuple(units)
 
 
-def _to_timed_vote(row: Record) -> TimedVote:
+def to_timed_vote(row: Record) -> TimedVote:
     return TimedVote(
         task_id=row["task_id"], rater_id=row["rater_id"], kind=row["kind"], score=row["score"], at=row["at"]
     )

@@ -11,9 +11,9 @@ import asyncpg
 
 from bindu.dspy.arguments import checked_id, is_storable, optional_id
 from bindu.dspy.errors import BinduError, UnknownPromptError
+from bindu.dspy.guardrails import cost_of, is_refused
 from bindu.dspy.models import Task
 from bindu.dspy.postgres.database import Connection, Database, is_number, rows
-from bindu.dspy.postgres.guards import cost_of, is_refused
 from bindu.dspy.postgres.partitions import Month, create_month, months_of
 from bindu.dspy.postgres.rows import to_json
 

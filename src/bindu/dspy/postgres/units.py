@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 from math import ceil
-from typing import cast
+from operator import itemgetter
 
 from bindu.dspy.errors import NoActivePromptError, StaleRolloutError
-from bindu.dspy.models import DIGITS, JsonObject
+from bindu.dspy.guardrails import cost_of
+from bindu.dspy.models import JsonObject
 from bindu.dspy.postgres.database import Connection, Database, as_columns, is_number, one, row, rows
-from bindu.dspy.postgres.guards import cost_of
 from bindu.dspy.postgres.partitions import first_id
-from bindu.dspy.postgres.rows import from_json, to_first_request, to_json, to_rated_units
-from bindu.dspy.units import Arrivals, Baseline, Closing, CountedUnit, FirstRequest, ShareChange, TriedText
+from bindu.dspy.postgres.rows import from_json, to_first_request, to_json, to_rated_units, to_timed_vote
+from bindu.dspy.units import (
+    Arrivals,
+    Baseline,
+    Closing,
+    CountedUnit,
+    FirstRequest,
+    ShareChange,
+    TimedVote,
+    TriedText,
+)
 
 __all__ = ["UnitVerbs", "close_windows"]
 
 _WEEK = timedelta(days=7)
+_DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 _MILLISECOND = timedelta(milliseconds=1)
 _MOST_REQUESTS = 10_000
@@ -103,11 +114,26 @@ class UnitVerbs(Database):
         found = await self._rows("counted_units", agent_id=agent_id, experiment_id=experiment_id)
         return [CountedUnit(**unit) for unit in found]
 
-    async def edited_units(self, agent_id: str, experiment_id: int) -> int:
+    async def counted_votes(self, agent_id: str, experiment_id: int) -> dict[str, tuple[TimedVote, ...]]:
+        if not is_number(experiment_id):
+            return {}
+        found = await self._rows("counted_votes", agent_id=agent_id, experiment_id=experiment_id)
+        return {unit_id: tuple(map(to_timed_vote, votes)) for unit_id, votes in groupby(found, itemgetter("unit_id"))}
+
+    async def crossed_units(self, agent_id: str, experiment_id: int) -> int:
         if not is_number(experiment_id):
             return 0
-        experiment = {"agent_id": agent_id, "experiment_id": experiment_id}
-        return cast("int", await self._value("edited_units", digits=DIGITS, **experiment))
+        given = {"agent_id": agent_id, "experiment_id": experiment_id}
+
+        async def work(connection: Connection) -> int:
+            first_at: datetime | None = (await one(connection, "first_units", **given))["first_at"]
+            if first_at is None:
+                return 0
+            since = first_id(first_at - _DAY)  # recorded in another order, or by a clock that is behind
+            crossed: int = (await one(connection, "crossed_units", first_id=since, **given))["crossed"]
+            return crossed
+
+        return await self._look(work)
 
     async def tried_texts(self, agent_id: str) -> list[TriedText]:
         return [TriedText(**tried) for tried in await self._rows("tried_texts", agent_id=agent_id, limit=_MOST_TEXTS)]

@@ -153,10 +153,16 @@ def _winning(seen: EvidenceInputs) -> Move | None:
     doubt = _doubt(seen)
     if doubt is not None:
         return replace(_stay(seen, doubt), verdict="ask")
-    better = "better" if seen.policy.goal == "better" else f"not worse by {seen.policy.tolerance:.2f}"
+    better = "better" if seen.policy.goal == "better" else _not_worse(seen.policy)
     test = "superiority" if seen.policy.goal == "better" else "non_inferiority"
     won = _stay(seen, f"{_name(seen)} is {better}: {_difference(seen)}, {_against(seen, test)}.")
     return replace(won, verdict="won")
+
+
+def _not_worse(policy: Policy) -> str:
+    """With what is gained by it, for whoever asks why an equal prompt was promoted."""
+    gain = " ".join(policy.stated_gain.split()).rstrip(".")
+    return f"not worse by {policy.tolerance:.2f}" + (f" (what is gained: {gain})" if gain else "")
 
 
 def _doubt(seen: EvidenceInputs) -> str | None:

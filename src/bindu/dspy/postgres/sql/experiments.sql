@@ -90,6 +90,22 @@ SELECT
 FROM bindu_dspy.decisions
 WHERE agent_id = :agent_id AND id = :decision_id
 
+-- name: band
+-- Without the inputs, which are most of a decision
+SELECT
+    d.id AS decision_id,
+    d.at,
+    d.verdict,
+    d.share_after AS share,
+    d.closed_window AS "window",
+    (d.evidence ->> 'estimate')::double precision AS estimate,
+    (d.evidence ->> 'low')::double precision AS low,
+    (d.evidence ->> 'high')::double precision AS high
+FROM bindu_dspy.decisions AS d
+WHERE d.agent_id = :agent_id AND d.experiment_id = :experiment_id
+ORDER BY d."window" DESC
+LIMIT :limit
+
 -- name: save_run
 -- An ended run is never changed: then no row comes back
 INSERT INTO bindu_dspy.training_runs AS run (

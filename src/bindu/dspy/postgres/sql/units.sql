@@ -183,27 +183,45 @@ FROM bindu_dspy.units
 WHERE agent_id = :agent_id AND experiment_id = :experiment_id AND counted_window IS NOT NULL
 ORDER BY counted_window, unit_id COLLATE "C"
 
--- name: edited_units
--- What the votes of counted units say now: of the rater and the kind that counted, the latest on each task
-SELECT count(*) AS edited
+-- name: counted_votes
+-- Unit by unit, as rated_units
+SELECT u.unit_id, v.task_id, v.rater_id, v.kind, v.score, v.created_at AS at
 FROM bindu_dspy.units AS u
 CROSS JOIN LATERAL (
-    SELECT avg(CASE kind WHEN 'rating' THEN greatest(0, least(1, (5 * score - 1) / 4)) ELSE score END) AS score
-    FROM (
-        SELECT DISTINCT ON (f.task_id) f.kind, f.score
-        FROM bindu_dspy.task_feedback AS f
-        WHERE f.agent_id = :agent_id
-            AND f.experiment_id = :experiment_id
-            AND f.unit_id = u.unit_id
-            AND f.rater_id = u.rater_id
-            AND f.kind = u.kind
-        ORDER BY f.task_id, f.created_at DESC, f.id DESC
-    ) AS latest
+    SELECT f.id, f.task_id, f.rater_id, f.kind, f.score, f.created_at
+    FROM bindu_dspy.task_feedback AS f
+    WHERE f.agent_id = :agent_id AND f.experiment_id = :experiment_id AND f.unit_id = u.unit_id
+    OFFSET 0
 ) AS v
-WHERE u.agent_id = :agent_id
-    AND u.experiment_id = :experiment_id
-    AND u.score IS NOT NULL
-    AND (v.score IS NULL OR round((v.score - u.score)::numeric, :digits::integer) <> 0)
+WHERE u.agent_id = :agent_id AND u.experiment_id = :experiment_id AND u.counted_window IS NOT NULL
+ORDER BY u.unit_id COLLATE "C", v.created_at, v.id
+
+-- name: first_units
+SELECT min(first_at) AS first_at
+FROM bindu_dspy.units
+WHERE agent_id = :agent_id AND experiment_id = :experiment_id
+
+-- name: crossed_units
+-- By time, as no index knows a task's experiment; then unit by unit, as rated_units
+SELECT count(DISTINCT t.unit_id) AS crossed
+FROM bindu_dspy.experiments AS e
+CROSS JOIN LATERAL (
+    SELECT DISTINCT unit_id, prompt_id
+    FROM bindu_dspy.tasks
+    WHERE agent_id = :agent_id
+        AND id >= :first_id::uuid
+        AND experiment_id = :experiment_id
+        AND prompt_id IN (e.active_id, e.candidate_id)
+) AS t
+CROSS JOIN LATERAL (
+    SELECT arm
+    FROM bindu_dspy.units
+    WHERE agent_id = :agent_id AND experiment_id = :experiment_id AND unit_id = t.unit_id
+    OFFSET 0
+) AS u
+WHERE e.agent_id = :agent_id
+    AND e.id = :experiment_id
+    AND u.arm <> CASE t.prompt_id WHEN e.candidate_id THEN 'candidate' ELSE 'active' END
 
 -- name: tried_texts
 SELECT p.id AS prompt_id, p.prompt_text AS text, e.id AS experiment_id, e.outcome

@@ -1,10 +1,14 @@
-"""What the guardrails of an experiment read of a request that was recorded."""
+"""What the guardrails of an experiment read of a request that was recorded, and what they see of a unit."""
 
 from __future__ import annotations
 
-from bindu.dspy.models import JsonObject, Task
+from collections.abc import Iterable
 
-__all__ = ["cost_of", "is_refused"]
+from bindu.dspy.models import JsonObject, Task
+from bindu.dspy.policy import Policy
+from bindu.dspy.units import FirstRequest
+
+__all__ = ["cost_of", "guard_values", "is_refused"]
 
 _MOST = 1e300  # more is no number to measure with
 
@@ -28,3 +32,15 @@ def cost_of(usage: JsonObject | None) -> float | None:
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST:
             return float(value)
     return None
+
+
+def guard_values(first: FirstRequest, policy: Policy) -> Iterable[tuple[str, float]]:
+    """What guardrails see of a unit, in [0, 1], more being worse; what was not recorded is not seen."""
+    yield "error", float(first.failed)
+    yield "refusal", float(first.refused)
+    if policy.slow_ms and first.latency_ms is not None:
+        yield "slow", float(first.latency_ms > policy.slow_ms)
+    if policy.cost_cap and first.cost is not None:
+        yield "cost", min(1.0, first.cost / policy.cost_cap)
+    if policy.judged and first.judged is not None:
+        yield "judge", 1.0 - first.judged

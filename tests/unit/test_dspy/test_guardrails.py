@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bindu.dspy.postgres.guards import cost_of, is_refused
+from bindu.dspy.guardrails import cost_of, is_refused
 from samples import TALK, a_task
 
 numbers = st.one_of(st.integers(), st.floats(), st.just(10**400), st.booleans(), st.none(), st.text(max_size=3))
