@@ -22,7 +22,7 @@ from bindu.dspy.canary.checking import check_experiment
 from bindu.dspy.canary.controller import run_canary_controller, run_step
 from bindu.dspy.canary.verbs import Verb, carry_out
 from bindu.dspy.errors import NoExperimentError, StaleRolloutError
-from bindu.dspy.models import Arm, Decision
+from bindu.dspy.models import Arm, Decision, Experiment
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import use_storage
 from faults import FaultyStorage, Killed
@@ -122,16 +122,19 @@ class Story:
         rows = await self.rows()
         assert rows[: len(self.log)] == self.log  # none lost, none changed
         self.log = rows
+        assert [row.id for row in rows] == list(range(1, len(rows) + 1))
         await self.serving_holds()
+        for experiment in await self.desk.storage.experiments(self.agent):  # the second one brings the champion back
+            await self.experiment_holds(experiment, [row for row in rows if row.experiment_id == experiment.id])
+
+    async def experiment_holds(self, experiment: Experiment, rows: Sequence[Decision]) -> None:
         log_holds(rows)
-        experiment = await self.desk.storage.experiment(self.agent, self.desk.experiment.id)
-        changes = await self.desk.storage.share_changes(self.agent, self.desk.experiment.id)
+        changes = await self.desk.storage.share_changes(self.agent, experiment.id)
         moved = [row.share_after for row in rows if row.verdict == "open" or row.share_after != row.share_before]
-        assert experiment is not None
         assert [change.share for change in changes] == moved
         assert [change.epoch for change in changes] == list(range(experiment.epoch + 1))
         assert (experiment.state == "ended") is (rows[-1].share_after in (0.0, 1.0))
-        check = await check_experiment(agent_id=self.agent)
+        check = await check_experiment(agent_id=self.agent, experiment_id=experiment.id)
         assert check.differences == (), check.sentence
 
     async def serving_holds(self) -> None:
@@ -151,7 +154,6 @@ class Story:
 
 def log_holds(rows: Sequence[Decision]) -> None:
     """What must be true of the decisions of one experiment, oldest first."""
-    assert [row.id for row in rows] == list(range(1, len(rows) + 1))
     assert [row.window for row in rows] == list(range(len(rows)))
     assert rows[0].verdict == "open"
     for before, after in pairwise(rows):
