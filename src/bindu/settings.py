@@ -93,7 +93,7 @@ class CanarySettings(_Section):
     settle_hold_at: float = Field(default=4.0, gt=1)
 
     alpha_mismatch: Alpha = 0.001
-    alpha_feedback_mismatch: Alpha = 0.01
+    alpha_feedback_mismatch: Alpha = 0.005
     alpha_guard: Alpha = 0.01
     guard_margin: float = Field(default=0.01, ge=0, lt=1)
     judge_share: float = Field(default=0.0, ge=0, le=1)  # of the answers, scored by the judge model

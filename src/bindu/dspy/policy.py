@@ -51,7 +51,7 @@ class Policy:
 
     # alarms
     alpha_mismatch: float = 0.001
-    alpha_feedback_mismatch: float = 0.01
+    alpha_feedback_mismatch: float = 0.005
     alpha_guard: float = 0.01  # shared by the guardrails
     guard_margin: float = 0.01
     slow_ms: float | None = None  # the active prompt's p95 at the start; None: latency is not watched

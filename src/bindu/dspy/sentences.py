@@ -14,7 +14,7 @@ __all__ = ["caution", "difference_of", "ending_sentence", "means_sentence", "no_
 
 # Of the means rule, in simulation
 IDENTICAL_PROMOTED: Final = 0.22  # share of identical prompts that it promotes
-WORSE_AMONG_PROMOTED: Final = 0.25  # share of its promotions that are worse
+WORSE_AMONG_PROMOTED: Final = 0.26  # share of its promotions that are worse
 
 PAUSED: Final = "paused, so its share does not rise"
 LEVEL: Final = 0.0005  # differences that three decimals show as none
