@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,6 +15,7 @@ from bindu.dspy.decision import policy_used, win_of
 from bindu.dspy.errors import InvalidArgumentError
 from bindu.dspy.evidence import Evidence, standing
 from bindu.dspy.models import Arm, BandPoint, Decision, Experiment
+from bindu.dspy.opening import settings_policy
 from bindu.dspy.planning import GAIN, Plan, days_to_all, plan, window_hours_for
 from bindu.dspy.policy import Policy
 from bindu.dspy.reports import AgentStatus, ArmReport, PromptReport, TrialReport
@@ -48,7 +49,7 @@ async def agent_status(
     newest = await storage.experiments(agent, limit=1)
     experiment = newest[0] if newest else None
     log = await _log(storage, experiment, max(decisions, NEWEST))
-    policy = policy_used(log) or (_settings_policy() if experiment is None else policy_now(experiment))
+    policy = policy_used(log) or (settings_policy() if experiment is None else policy_now(experiment))
     band = await _band(storage, experiment) if with_band else ()
     trial = await _trial(storage, experiment, log, policy, share=share, band=band, now=at)
     runs = await storage.runs(agent, limit=1)
@@ -90,14 +91,10 @@ async def experiment_plan(
         rate = feedback_per_day / HOURS_A_DAY
     try:
         hours = window_hours_for(rate, window_feedback=canary.window_feedback, most=canary.max_window_hours)
-        policy = replace(_settings_policy(), window_hours=hours)
+        policy = replace(settings_policy(), window_hours=hours)
         return plan(policy, feedback_per_hour=rate, gain=gain, share=canary.initial_share if share is None else share)
     except ValueError as error:
         raise InvalidArgumentError(str(error)) from None
-
-
-def _settings_policy() -> Policy:
-    return Policy(**app_settings.dspy.canary.model_dump(include={field.name for field in fields(Policy)}))
 
 
 async def _reports(storage: Storage, agent_id: str) -> list[PromptReport]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 
 import msgspec
@@ -18,7 +18,12 @@ from bindu.dspy.rules import RULES
 from bindu.dspy.storage import agent_named, get_storage, serving_or_raise
 from bindu.settings import app_settings
 
-__all__ = ["check_not_barred", "told_at_opening", "trial_policy"]
+__all__ = ["check_not_barred", "settings_policy", "told_at_opening", "trial_policy"]
+
+
+def settings_policy() -> Policy:
+    """The rule and the numbers that the settings name, before an agent's past week fits them."""
+    return Policy(**app_settings.dspy.canary.model_dump(include={field.name for field in fields(Policy)}))
 
 
 async def trial_policy(
@@ -30,15 +35,15 @@ async def trial_policy(
     no judge looks on, whose rubric is that of the prompt it comes back to beat.
     Raises NoActivePromptError.
     """
-    canary = app_settings.dspy.canary
-    if canary.rule == "means":
+    canary, policy = app_settings.dspy.canary, settings_policy()
+    if policy.rule == "means":
         return {"rule": "means"}
     baseline = await (await get_storage()).baseline(agent_id, now=now)
-    numbers = canary.model_dump(include={field.name for field in fields(Policy)})
+    judged = canary.judge_share > 0 and not champion
     if champion:
-        numbers |= {"goal": "better", "stated_gain": ""}
+        policy = replace(policy, goal="better", stated_gain="")
     policy = fitted(
-        Policy(**numbers, judged=canary.judge_share > 0 and not champion),
+        replace(policy, judged=judged),
         baseline,
         share=share,
         window_feedback=canary.window_feedback,

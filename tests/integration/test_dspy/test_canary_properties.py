@@ -212,7 +212,9 @@ async def test_after_whatever_happened_every_promise_holds(
     story = Story(desk, quality, random.Random(seed))
     for deed in happened:
         await story.happen(deed)
-        await story.holds()
+        await story.holds()  # all the promises, each an assertion
+    assert story.log == await story.rows()
+    assert story.log[0].verdict == "open"
 
 
 @settings(max_examples=4, **QUIETLY)
