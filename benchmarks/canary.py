@@ -143,7 +143,6 @@ class Bench:
             _timed(
                 milliseconds(share, self.seed, first=first),
                 f"{'first' if first else 'a'} window of 1,000 units at share {share}, ms",
-                None if first else WINDOW_BAR,
             )
             for share in (0.1, 0.5)
             for first in (True, False)
@@ -166,11 +165,11 @@ def _fewer(scenario: Scenario, rule: str) -> Scenario:
     return scenario if rule == "evidence" else replace(scenario, runs=min(scenario.runs, 2_000))
 
 
-def _timed(spent: list[float], what: str, bar: float | None) -> Figure:
+def _timed(spent: list[float], what: str) -> Figure:
     low, middle, high = (statistics.quantiles(spent, n=40)[place] for place in (0, 19, 38))
     return Figure(
-        row="window", rule="evidence", what=what, value=middle, low=low, high=high, runs=len(spent), bar=bar,
-        percent=False, surely_missed=bar is not None and low > bar,
+        row="window", rule="evidence", what=what, value=middle, low=low, high=high, runs=len(spent),
+        bar=WINDOW_BAR, percent=False, surely_missed=low > WINDOW_BAR,
     )  # fmt: skip
 
 

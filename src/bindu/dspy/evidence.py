@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import exp, lgamma, log, log1p
+from functools import cache
+from math import exp, fsum, lgamma, log, log1p
 from typing import Final
 
 from bindu.dspy.policy import Policy, threshold
@@ -96,7 +97,7 @@ class Spread:
         """Take more values in."""
         seen = list(values)
         return Spread(
-            self.count + len(seen), self.total + sum(seen), self.squares + sum(value * value for value in seen)
+            self.count + len(seen), self.total + fsum(seen), self.squares + fsum(value * value for value in seen)
         )
 
     def variance(self, prior: float) -> float:
@@ -227,7 +228,7 @@ def start_after_win(evidence: Evidence, log_e_value: float) -> Evidence:
 def log_e(logs: Logs) -> float:
     """The log e-value of a mixture of bets: log-mean-exp."""
     most = max(logs)
-    return most + log(sum(exp(value - most) for value in logs) / len(logs))
+    return most + log(fsum(exp(value - most) for value in logs) / len(logs))
 
 
 def log_mismatch(counts: Iterable[tuple[float, int, int]]) -> float:
@@ -240,7 +241,7 @@ def log_mismatch(counts: Iterable[tuple[float, int, int]]) -> float:
         for share, active, candidate in counts
         if 0 < share < 1
     )
-    return sum(factors, 0.0)
+    return fsum(factors)
 
 
 def _log_bayes(prior: float, share: float, active: int, candidate: int) -> float:
@@ -263,12 +264,8 @@ def log_vote_mismatch(counts: Iterable[tuple[float, int, int]]) -> float:
 
 
 def _log_odds(odds: float, counts: Iterable[tuple[float, int, int]]) -> float:
-    return sum(
-        (
-            candidate * log(odds) - (active + candidate) * log1p(share * (odds - 1))
-            for share, active, candidate in counts
-        ),
-        0.0,
+    return fsum(
+        candidate * log(odds) - (active + candidate) * log1p(share * (odds - 1)) for share, active, candidate in counts
     )
 
 
@@ -297,7 +294,7 @@ def _matched(active: Sequence[float], candidate: Sequence[float]) -> Iterable[tu
     start = 0
     for place, value in enumerate(few):
         end = start + size + (place < larger)
-        yield sign * (value - sum(many[start:end]) / (end - start)), 1 + 1 / (end - start)
+        yield sign * (value - fsum(many[start:end]) / (end - start)), 1 + 1 / (end - start)
         start = end
 
 
@@ -316,7 +313,7 @@ def _grow(
     for variance, differences in blocks.items():
         for place, effect in enumerate(effects):
             stake = sign * min(effect / (variance + effect * effect), most)
-            totals[place] += sum(n * log1p(stake * (value - shift)) for value, n in differences.items())
+            totals[place] += fsum([n * log1p(stake * (value - shift)) for value, n in differences.items()])
     return tuple(totals)
 
 
@@ -328,28 +325,36 @@ def _described(before: Evidence, blocks: Blocks, *, with_band: bool) -> Evidence
     return replace(
         before,
         band=band or Band(),
-        weight=weight + sum(heavy for _, heavy in counted),
-        weighted=weighted + sum(difference * heavy for difference, heavy in counted),
+        weight=weight + fsum(heavy for _, heavy in counted),
+        weighted=weighted + fsum(difference * heavy for difference, heavy in counted),
     )
 
 
 def _narrow(band: Band, blocks: Blocks) -> Band | None:
-    """Test every shift that is left; what is rejected stays rejected. None when nothing is left."""
-    grown = [
-        (
-            shift,
-            _grow(above, blocks, sign=1, shift=shift, cap=CAP / (1 + abs(shift))),
-            _grow(below, blocks, sign=-1, shift=shift, cap=CAP / (1 + abs(shift))),
-        )
-        for shift, above, below in zip(band.shifts, band.above, band.below, strict=True)
-    ]
-    limit = threshold(BAND_ALPHA / 2)
-    kept = [place for place, (_, above, below) in enumerate(grown) if max(log_e(above), log_e(below)) < limit]
-    if not kept:
+    """Test every shift that is left; what is rejected stays rejected. None when nothing is left.
+
+    From either end inwards, the likelier rejection first, so that most of a wide band costs one side of the bets.
+    """
+    limit, places = threshold(BAND_ALPHA / 2), range(len(band.shifts))
+
+    @cache
+    def above(place: int) -> Logs:
+        return _shifted(band.above[place], blocks, sign=1, shift=band.shifts[place])
+
+    @cache
+    def below(place: int) -> Logs:
+        return _shifted(band.below[place], blocks, sign=-1, shift=band.shifts[place])
+
+    low = next((place for place in places if log_e(above(place)) < limit and log_e(below(place)) < limit), None)
+    if low is None:
         return None
-    left = grown[kept[0] : kept[-1] + 1]
-    shifts, aboves, belows = zip(*left, strict=True)
-    return Band(shifts, aboves, belows)
+    high = next(place for place in reversed(places) if log_e(below(place)) < limit and log_e(above(place)) < limit)
+    kept = places[low : high + 1]
+    return Band(band.shifts[low : high + 1], tuple(map(above, kept)), tuple(map(below, kept)))
+
+
+def _shifted(logs: Logs, blocks: Blocks, *, sign: int, shift: float) -> Logs:
+    return _grow(logs, blocks, sign=sign, shift=shift, cap=CAP / (1 + abs(shift)))
 
 
 def _spreads(before: Mapping[str, Spread], strata: Iterable[Stratum]) -> dict[str, Spread]:

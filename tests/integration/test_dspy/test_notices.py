@@ -244,7 +244,7 @@ async def test_where_listening_is_impossible_polls_remain_and_that_is_said_once(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "bindu.dspy.prompt_selector")
     monkeypatch.setattr(prompt_selector, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(prompt_selector, "LISTEN_AGAIN_SECONDS", 0.1)
     monkeypatch.setattr(notices, "_HEAR_SECONDS", 0.1)
