@@ -14,6 +14,7 @@ import pytest
 from bindu.dspy.errors import SchemaError
 from bindu.dspy.models import Verdict
 from bindu.dspy.postgres import migrate
+from bindu.dspy.postgres.database import has_table
 from bindu.dspy.postgres.migrate import Migration, check, upgrade
 from bindu.dspy.postgres.partitions import create_month
 from bindu.dspy.postgres.queries import parse
@@ -222,6 +223,17 @@ async def test_eight_that_connect_at_once_migrate_once(blank_url: str) -> None:
     await connection.close()
     for storage in opened:
         await storage.close()
+
+
+async def test_what_another_committed_after_our_transaction_began_is_seen_in_it(blank_url: str) -> None:
+    """The server remembers that a name was not there, and forgets it only as the next transaction begins."""
+    connection = await asyncpg.connect(blank_url)
+    async with connection.transaction():
+        assert not await has_table(connection, "migrations")
+        await upgrade(blank_url)
+        assert await has_table(connection, "migrations")
+        assert await has_table(connection, "tasks")
+    await connection.close()
 
 
 async def test_of_eight_upgrades_at_once_each_migration_is_applied_by_one(blank_url: str) -> None:

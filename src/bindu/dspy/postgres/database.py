@@ -23,6 +23,7 @@ __all__ = [
     "as_columns",
     "check_url",
     "driver_url",
+    "has_table",
     "is_away",
     "is_number",
     "one",
@@ -98,6 +99,15 @@ def is_away(error: asyncpg.PostgresError) -> bool:
 def is_number(number: int) -> bool:
     """Whether a prompt or an experiment can have it: they count up from 1 in 32 bits."""
     return isinstance(number, int) and 0 < number < 2**31
+
+
+async def has_table(connection: Connection, name: str) -> bool:
+    """Whether our schema has the table by now, even in a transaction that waited while another process made it.
+
+    ``to_regclass`` answers from names looked up earlier, and these are not forgotten inside a transaction.
+    """
+    there = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'bindu_dspy' AND tablename = $1)"
+    return bool(await connection.fetchval(there, name))
 
 
 @contextmanager

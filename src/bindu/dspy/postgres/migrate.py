@@ -13,7 +13,7 @@ from importlib.resources import files
 import asyncpg
 
 from bindu.dspy.errors import SchemaError
-from bindu.dspy.postgres.database import Connection, check_url, driver_url, is_away, translated, where
+from bindu.dspy.postgres.database import Connection, check_url, driver_url, has_table, is_away, translated, where
 
 __all__ = ["Migration", "SchemaReport", "check", "migrations", "require_current", "upgrade"]
 
@@ -110,7 +110,7 @@ async def _connection(target: str | Connection) -> AsyncIterator[Connection]:
 
 
 async def _ledger(connection: Connection) -> dict[str, str]:
-    if await connection.fetchval("SELECT to_regclass('bindu_dspy.migrations')") is None:
+    if not await has_table(connection, "migrations"):
         return {}
     found = await connection.fetch("SELECT name, sha256 FROM bindu_dspy.migrations ORDER BY name")
     return {migration["name"]: migration["sha256"] for migration in found}

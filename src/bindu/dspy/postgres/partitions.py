@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from bindu.dspy.postgres.database import Connection
+from bindu.dspy.postgres.database import Connection, has_table
 
 __all__ = ["Month", "create_month", "first_id", "months_of"]
 
@@ -47,7 +47,7 @@ async def create_month(connection: Connection, month: Month) -> None:
     start, end = (first_id(datetime(*first, 1, tzinfo=UTC)) for first in (month, following))
     names = {table: f"{table}_{year:04}_{number:02}" for table in _TABLES}
     await connection.execute(_LOCK)
-    if await connection.fetchval("SELECT to_regclass($1)", f"bindu_dspy.{names['task_feedback']}") is not None:
+    if await has_table(connection, names["task_feedback"]):
         return
     for table, name in names.items():
         parent = f"bindu_dspy.{table}"
