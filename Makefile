@@ -4,7 +4,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := .venv/bin/
 ARGS ?=
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format clean
 
 demo: .venv/ready
 	$(RUN)bindu demo $(ARGS)
@@ -22,8 +22,8 @@ format: .venv/ready
 	$(RUN)ruff check --fix .
 	$(RUN)ruff format .
 
-bench: .venv/ready
-	set -e; for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(RUN)python $$file $(ARGS); done
+bench-%: .venv/ready # one of benchmarks/, such as bench-serving
+	$(RUN)python benchmarks/$*.py $(ARGS)
 
 clean:
 	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache

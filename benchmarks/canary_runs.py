@@ -13,9 +13,9 @@ import numpy as np
 from canary_world import Batch, Stream, World
 
 from bindu.dspy.decision import inputs_at
-from bindu.dspy.evidence import Evidence, Share, Stratum, Window, fold, start_after_win
+from bindu.dspy.evidence import Evidence, Share, Stratum, Window, fold, start_after_win, threshold
 from bindu.dspy.models import Prompt, Serving
-from bindu.dspy.policy import Policy, threshold
+from bindu.dspy.policy import Policy
 from bindu.dspy.rules.base import Move
 from bindu.dspy.rules.evidence import EvidenceInputs, StratumCount, decide, is_winning, winning_log
 from bindu.dspy.units import Arrivals, CountedUnit, RatedUnit, TimedVote

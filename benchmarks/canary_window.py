@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import numpy as np
 from canary_runs import POLICY, START
-from canary_world import rate
+from canary_world import drawn_ratings
 
 from bindu.dspy.evidence import Evidence, fold
 from bindu.dspy.units import CountedUnit
@@ -34,7 +34,7 @@ def milliseconds(share: float, seed: int, *, first: bool, windows: int = 60, uni
 
 def _units(chance: np.random.Generator, units: int, share: float, window: int) -> list[CountedUnit]:
     thumbs, draw = np.arange(units) % 2 == 0, chance.random(units)
-    scores = np.where(thumbs, draw < 0.7, rate(np.full(units, 0.5), draw))
+    scores = np.where(thumbs, draw < 0.7, drawn_ratings(np.full(units, 0.5), draw))
     return [
         CountedUnit(
             unit_id=f"{window}-{number}",

@@ -93,7 +93,7 @@ def variance(rating_mean: float) -> float:
     return float(chances @ (RATINGS - rating_mean) ** 2)
 
 
-def rate(means: Floats, draw: Floats) -> Floats:
+def drawn_ratings(means: Floats, draw: Floats) -> Floats:
     """Ratings with exactly these means: distributions of neighbouring means are mixed."""
     low = np.minimum((means * GRID).astype(np.int64), GRID - 1)
     part = (means * GRID - low)[:, None]
@@ -180,7 +180,7 @@ class Stream:
 
     def _scored(self, means: Floats, thumbs: NDArray[np.bool_]) -> Floats:
         draw = self.chance.random(len(thumbs))
-        return np.array([np.where(thumbs, draw >= 1 - row, rate(row, draw)) for row in means])
+        return np.array([np.where(thumbs, draw >= 1 - row, drawn_ratings(row, draw)) for row in means])
 
     def _second(self, scores: Floats, rated_at: Floats, means: Floats, thumbs: NDArray[np.bool_]) -> Floats:
         """A unit counts once, by the mean of its votes when the window of the first closes; later ones are lost."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shutil
 import statistics
@@ -15,6 +14,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from machine import machine
 
 from bindu.dspy.postgres import cluster
 from bindu.dspy.postgres.binaries import Account, account_for, find_binaries
@@ -82,12 +83,6 @@ def bare(folder: Path, account: Account | None) -> tuple[float, float]:
     later = time.perf_counter() - begin
     pg_ctl("stop")
     return first, later
-
-
-def machine() -> str:
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    load = os.getloadavg()[0]
-    return f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, commit {git.stdout.strip() or 'unknown'}"
 
 
 def main(rounds: int) -> int:

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
@@ -23,6 +21,7 @@ from time import sleep, time
 from typing import Any
 
 import asyncpg
+from machine import machine
 
 from bindu.dspy.models import Rollout, Serving, Trial
 from bindu.dspy.postgres.embedded import EmbeddedServer, start
@@ -170,10 +169,8 @@ def main() -> int:
         return 0
     with_notices = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     by_polls = int(sys.argv[2]) if len(sys.argv) > 2 else 40
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, commit {commit.strip()}")
-    load = f"load {os.getloadavg()[0]:.1f} before" if hasattr(os, "getloadavg") else "load unknown"
-    print(f"{ROUTERS} processes that each pause {PAUSE * 1e3:.0f} ms between two requests, {load}")
+    print(machine())
+    print(f"{ROUTERS} processes that each pause {PAUSE * 1e3:.0f} ms between two requests")
     met = True
     with tempfile.TemporaryDirectory() as folder:
         server = start_with_timestamps(Path(folder) / "postgres")

@@ -11,10 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,6 +19,8 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from time import thread_time_ns
+
+from machine import machine
 
 from bindu.dspy.models import Arm, Prompt, Serving, Trial
 from bindu.dspy.postgres.embedded import start
@@ -219,14 +218,6 @@ async def measure(rounds: int, end: ExitStack) -> tuple[dict[str, list[float]], 
         await stop_prompt_refresh()
     await storage.close()
     return figures, missing
-
-
-def machine() -> str:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    told = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    model = next((line.partition(":")[2].strip() for line in told.splitlines() if line.startswith("model name")), "")
-    parts = (platform.machine(), model, f"{os.cpu_count()} cores", f"Python {platform.python_version()}")
-    return ", ".join(filter(None, (*parts, f"commit {commit.strip()}")))
 
 
 def main() -> int:

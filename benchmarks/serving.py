@@ -7,13 +7,14 @@ connects to the same PostgreSQL and reads one row. Exit code 1 when a bar is mis
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import timeit
 from pathlib import Path
+
+from machine import machine
 
 from bindu.dspy.models import Prompt, Serving
 from bindu.dspy.postgres.embedded import start
@@ -73,8 +74,7 @@ def nanoseconds(statement: str, names: dict[str, object]) -> float:
 
 def main() -> int:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, commit {commit.strip()}")
+    print(machine())
     with tempfile.TemporaryDirectory() as folder:
         server = start(Path(folder) / "postgres")
         measured(OURS, server.url)  # migrates, and warms the disk cache

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import platform
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
+from machine import machine
 
 from bindu.dspy.collector import new_id, record_feedback, record_task
 from bindu.dspy.models import Feedback, Task, TaskQuery
@@ -135,8 +133,7 @@ async def measure(pairs: int) -> int:
 
 def main() -> int:
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, commit {commit.strip()}")
+    print(machine())
     return asyncio.run(measure(pairs))
 
 

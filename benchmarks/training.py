@@ -8,15 +8,14 @@ Exit code 1 when the mean of the judge's prompts misses its bar.
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from datetime import timedelta
 from pathlib import Path
+
+from machine import machine
 
 from bindu.dspy.objective import ObjectiveName
 from bindu.dspy.postgres.storage import PostgresStorage
@@ -54,8 +53,7 @@ async def one(seed: int, objective: ObjectiveName) -> tuple[str, float, int, flo
 def main() -> int:
     app_settings.dspy.training.num_threads = 1  # repeatable
     seeds = [int(word) for word in sys.argv[1:]] or list(range(5))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, commit {commit.strip()}")
+    print(machine())
     print(f"{'objective':10} seed  start  outcome    quality  calls  seconds  CPU ms/call")
     means = {}
     objectives: tuple[ObjectiveName, ...] = ("judge", "imitation")

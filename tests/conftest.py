@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -15,6 +17,7 @@ from bindu.dspy.postgres.migrate import upgrade
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import use_storage
 from bindu.settings import StorageSettings
+from commands import Bindu, bindu_at
 
 _TEMPLATE = "bindu_template"
 _numbers = count(1)
@@ -26,6 +29,40 @@ async def execute(url: str, *statements: str) -> None:
     try:
         for statement in statements:
             await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def fetch(url: str, query: str, *arguments: object) -> list[asyncpg.Record]:
+    """The rows of one query, on a connection of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetch(query, *arguments)
+    finally:
+        await connection.close()
+
+
+async def value(url: str, query: str) -> Any:
+    """The one value of a query."""
+    [[found]] = await fetch(url, query)
+    return found
+
+
+async def until(url: str, query: str, expected: object) -> None:
+    """Wait until the one value of the query is that."""
+    async with asyncio.timeout(10):
+        while await value(url, query) != expected:  # noqa: ASYNC110 - the server has no event to wait for
+            await asyncio.sleep(0.02)
+
+
+async def everything(url: str) -> dict[str, list[asyncpg.Record]]:
+    """Every row that a rollout, a closed window or a training run may touch."""
+    connection = await asyncpg.connect(url)
+    try:
+        return {
+            table: await connection.fetch(f"SELECT * FROM bindu_dspy.{table} ORDER BY 1, 2, 3")
+            for table in ("prompts", "serving", "experiments", "decisions", "units", "training_runs")
+        }
     finally:
         await connection.close()
 
@@ -79,3 +116,9 @@ async def storage(postgres_url: str) -> AsyncIterator[PostgresStorage]:
     with use_storage(opened):
         yield opened
     await opened.close()
+
+
+@pytest.fixture
+def bindu(tmp_path: Path, postgres_url: str) -> Bindu:
+    """The installed command, in an empty folder and on the fresh database."""
+    return bindu_at(tmp_path, postgres_url)

@@ -33,14 +33,16 @@ def a_vote(task_id: UUID, score: float = 1.0, **fields: Any) -> Feedback:
     )
 
 
-async def open_trial(storage: Storage, agent_id: str = AGENT, share: float = 0.1, **fields: Any) -> Experiment:
+async def open_trial(
+    storage: Storage, agent_id: str = AGENT, share: float = 0.1, *, now: datetime | None = None, **fields: Any
+) -> Experiment:
     """Bootstrap the agent if need be and put a new text on trial."""
-    active = await storage.bootstrap(agent_id, "Be kind.")
+    active = await storage.bootstrap(agent_id, "Be kind.", now=now)
     serving = await storage.serving(agent_id)
     assert serving is not None
     given = {"text": f"Be kinder than prompt {active.id}.", "origin": "simba", "parent_id": active.id, "share": share}
     return await storage.begin_trial(
-        Trial(**{"agent_id": agent_id, "expected_version": serving.version, **given, **fields})
+        Trial(**{"agent_id": agent_id, "expected_version": serving.version, **given, **fields}), now=now
     )
 
 

@@ -1,4 +1,4 @@
-"""An experiment under the evidence rule whose time is the test's: who comes, who votes, when the controller looks."""
+"""Experiments under the evidence rule whose time is the test's: who comes, who votes, when the controller looks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from uuid import UUID
 import msgspec
 
 from bindu.dspy.canary.controller import run_step
-from bindu.dspy.models import Arm, Decision, Experiment, FeedbackKind, Trial
+from bindu.dspy.models import Arm, Decision, Experiment, FeedbackKind
 from bindu.dspy.policy import Policy
 from bindu.dspy.storage import Storage
-from samples import AGENT, a_task, a_vote
+from samples import AGENT, a_task, a_vote, id_at, open_trial
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -25,7 +25,7 @@ def at(hours: float) -> datetime:
 
 
 @dataclass
-class Desk:
+class RunningTrial:
     """One experiment, and the tasks of its units so that they can be voted on."""
 
     storage: Storage
@@ -97,18 +97,43 @@ class Desk:
         return None if decision is None else (decision.verdict, decision.share_after)
 
 
-async def open_desk(storage: Storage, *, share: float = 0.5, agent_id: str = AGENT, **policy: Any) -> Desk:
+async def open_evidence_trial(
+    storage: Storage,
+    now: datetime = START,
+    *,
+    share: float = 0.5,
+    agent_id: str = AGENT,
+    text: str = "Be kinder.",
+    **numbers: Any,
+) -> Experiment:
+    """An experiment that opens at that time, with the policy's usual numbers unless others are given."""
+    policy = msgspec.to_builtins(Policy(**numbers))
+    return await open_trial(storage, agent_id, share, now=now, text=text, policy=policy)
+
+
+async def running_trial(storage: Storage, **given: Any) -> RunningTrial:
     """An experiment that opens at START, with hourly windows unless the policy says otherwise."""
-    await storage.bootstrap(agent_id, "You help.", now=START)
-    serving = await storage.serving(agent_id)
-    assert serving is not None
-    trial = Trial(
-        agent_id=agent_id,
-        text=f"You help better than prompt {serving.active.id}.",
-        expected_version=serving.version,
-        origin="simba",
-        parent_id=serving.active.id,
-        share=share,
-        policy=msgspec.to_builtins(Policy(**policy)),
-    )
-    return Desk(storage, await storage.begin_trial(trial, now=START))
+    return RunningTrial(storage, await open_evidence_trial(storage, **given))
+
+
+async def rate_units(
+    storage: Storage,
+    experiment: Experiment,
+    since: datetime,
+    *,
+    hours: int,
+    scores: tuple[tuple[float, ...], tuple[float, ...]],
+) -> None:
+    """Every hour one unit per score and arm (active, candidate), served at half past and rated ten minutes later."""
+    prompts = experiment.active_id, experiment.candidate_id
+    served = [(prompt_id, score) for prompt_id, those in zip(prompts, scores, strict=True) for score in those]
+    for hour in range(hours):
+        served_at = since + timedelta(hours=hour, minutes=30)
+        rated = served_at + timedelta(minutes=10)
+        ids = await storage.add_tasks(
+            [a_task(prompt_id=prompt_id, experiment_id=experiment.id, created_at=served_at) for prompt_id, _ in served]
+        )
+        votes = zip(ids, served, strict=True)
+        await storage.add_feedback(
+            [a_vote(task, score, id=id_at(rated), created_at=rated) for task, (_, score) in votes]
+        )

@@ -10,12 +10,10 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
-from bindu.dspy.champion import ORIGIN
-from bindu.dspy.models import Prompt
 from bindu.dspy.promptcheck import SPACELESS
-from bindu.dspy.units import TriedText
+from bindu.dspy.units import BarredText
 
-__all__ = ["barred_by", "unpardoned"]
+__all__ = ["barred_by"]
 
 SAME_CHANGE: Final = 0.5  # from this similarity on, two edits of the active prompt count as one idea
 
@@ -24,8 +22,8 @@ _WORD = re.compile(rf"[^\W{SPACELESS[1:-1]}]+|{SPACELESS}")
 Shingles = set[tuple[str, ...]]
 
 
-def barred_by(text: str, tried: Iterable[TriedText], *, similar: float, active: str = "") -> TriedText | None:
-    """The first of the tried texts that is at least ``similar`` to this one, or None.
+def barred_by(text: str, barred: Iterable[BarredText], *, similar: float, active: str = "") -> BarredText | None:
+    """The first of the barred texts that is at least ``similar`` to this one, or None.
 
     Similar is the share of three-word runs, of all that either text has, that both have. Letter case, white space and
     punctuation make no difference; where words have no spaces between them, a character is a word.
@@ -34,21 +32,11 @@ def barred_by(text: str, tried: Iterable[TriedText], *, similar: float, active: 
     two ideas: what they change in ``active`` has to be alike too, by SAME_CHANGE.
     """
     mine, base = _shingles(text), _shingles(active) if active else set()
-    for earlier in tried:
+    for earlier in barred:
         theirs = _shingles(earlier.text)
         if _alike(mine, theirs) >= similar and _alike(mine ^ base, theirs ^ base) >= min(similar, SAME_CHANGE):
             return earlier
     return None
-
-
-def unpardoned(tried: Iterable[TriedText], prompts: Iterable[Prompt]) -> list[TriedText]:
-    """The tried texts that are not to be tried again without a person's word, in their order.
-
-    Making a text's prompt ``deprecated`` is such a word. A champion that did not win is none of them either: it was
-    active once, and barring it would bar whatever still resembles it.
-    """
-    barred = {one.id for one in prompts if one.status == "rolled_back" and one.origin != ORIGIN}
-    return [text for text in tried if text.prompt_id in barred]
 
 
 def _shingles(text: str) -> Shingles:

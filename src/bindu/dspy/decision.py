@@ -48,9 +48,7 @@ def policy_of(stored: JsonObject, **left_open: float) -> Policy:
     policy = {"rule": "means", **left_open, **stored}
     if policy["rule"] not in RULE_NAMES:
         raise UnknownRuleError(policy["rule"], RULE_NAMES)
-    rule = RULES[policy["rule"]]
-    if stored.get("rule_version", rule.version) != rule.version:
-        raise UnknownRuleError(f"{policy['rule']} version {stored['rule_version']}", _versions())
+    _rule(policy["rule"], stored.get("rule_version"))
     return msgspec.convert(policy, Policy)
 
 
@@ -99,7 +97,7 @@ def win_of(evidence: Evidence, policy: Policy) -> Win | None:
 
 
 def by_evidence(serving: Serving, inputs: EvidenceInputs) -> Rollout:
-    """Decide on closed windows. Raises UnknownRuleError for a rule of another version."""
+    """Decide on closed windows."""
     return _rollout(serving, "evidence", msgspec.to_builtins(inputs), actor="controller")
 
 
@@ -140,10 +138,7 @@ def set_paused(serving: Serving, pausing: Literal["pause", "resume"], *, reason:
 
 def replay(decision: Decision) -> Move:
     """Decide again from what is stored. Raises UnknownRuleError for a rule, or a version of it, that is not here."""
-    rule = _rule(decision.rule)
-    if decision.rule_version != rule.version:
-        raise UnknownRuleError(f"{decision.rule} version {decision.rule_version}", _versions())
-    return rule.move(decision.inputs)
+    return _rule(decision.rule, decision.rule_version).move(decision.inputs)
 
 
 def last_step_at(changes: Sequence[ShareChange]) -> datetime | None:
@@ -154,7 +149,8 @@ def last_step_at(changes: Sequence[ShareChange]) -> datetime | None:
 def _rollout(serving: Serving, rule: str, inputs: JsonObject, *, actor: str, paused: bool | None = None) -> Rollout:
     if serving.experiment_id is None:
         raise ValueError(f"Agent '{serving.agent_id}' has no experiment to decide on.")
-    move = _rule(rule).move(inputs)
+    chosen = _rule(rule)
+    move = chosen.move(inputs)
     return Rollout(
         agent_id=serving.agent_id,
         experiment_id=serving.experiment_id,
@@ -167,17 +163,17 @@ def _rollout(serving: Serving, rule: str, inputs: JsonObject, *, actor: str, pau
         inputs=inputs,
         evidence=move.evidence,
         rule=rule,
-        rule_version=_rule(rule).version,
+        rule_version=chosen.version,
         actor=actor,
         paused=paused,
     )
 
 
-def _versions() -> tuple[str, ...]:
-    return tuple(f"{name} version {rule.version}" for name, rule in RULES.items())
-
-
-def _rule(name: str) -> Rule:
+def _rule(name: str, version: int | None = None) -> Rule:
+    """The rule of that name, and of that version when one is asked for."""
     if name not in RULES:
         raise UnknownRuleError(name, tuple(RULES))
+    if version not in (None, RULES[name].version):
+        here = tuple(f"{known} version {rule.version}" for known, rule in RULES.items())
+        raise UnknownRuleError(f"{name} version {version}", here)
     return RULES[name]

@@ -27,9 +27,10 @@ BinduError
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 __all__ = [
+    "HOW_ENDED",
     "BarredTextError",
     "BinduError",
     "BudgetExceededError",
@@ -54,6 +55,12 @@ __all__ = [
     "UnknownTaskError",
     "UnsupportedOptimizerError",
 ]
+
+HOW_ENDED: Final = {
+    "promoted": "was promoted",
+    "rolled_back": "was rolled back",
+    "inconclusive": "ended undecided",  # by a timeout, a person's word, or units that were not assigned by the shares
+}
 
 
 class BinduError(Exception):
@@ -124,7 +131,7 @@ class BarredTextError(BinduError, ValueError):
     """A text was on trial before, or one much like it, and did not win."""
 
     def __init__(self, prompt_id: int, experiment_id: int, outcome: str) -> None:
-        how = {"rolled_back": "was rolled back", "inconclusive": "showed no clear gain"}.get(outcome, "did not win")
+        how = HOW_ENDED.get(outcome, "did not win")
         super().__init__(
             f"This text was tried before: prompt {prompt_id} is the same or much like it and {how} in experiment "
             f"{experiment_id}. Tried often enough, any prompt wins by chance. To try it all the same, say so: "

@@ -13,11 +13,12 @@ from functools import cache
 from math import exp, fsum, lgamma, log, log1p
 from typing import Final
 
-from bindu.dspy.policy import Policy, threshold
+from bindu.dspy.policy import Policy
 
 __all__ = [
     "EFFECTS",
     "GUARD_EFFECTS",
+    "NOTHING_LEFT",
     "Band",
     "Evidence",
     "Share",
@@ -25,12 +26,14 @@ __all__ = [
     "Standing",
     "Stratum",
     "Window",
+    "e_value",
     "fold",
     "log_e",
     "log_mismatch",
     "log_vote_mismatch",
     "standing",
     "start_after_win",
+    "threshold",
 ]
 
 EFFECTS: Final = (0.02, 0.04, 0.08, 0.16)  # differences that the bets are sized for, with equal weights
@@ -41,6 +44,8 @@ PRIOR_VARIANCE: Final[Mapping[str, float]] = {"rating": 0.10, "thumbs_up": 0.20}
 GUARD_VARIANCE: Final = 0.02
 PRIOR_UNITS, LEAST_VARIANCE = 20, 0.005
 MISMATCH_PRIORS: Final = (100.0, 1000.0)
+_MOST_LOG: Final = 700.0
+NOTHING_LEFT: Final = -2.0  # below every difference: what there was to compare hangs on one rater
 VOTE_ODDS: Final = (0.82, 0.905, 1.105, 1.22)  # how much likelier, or less, a candidate's unit is to vote
 
 Logs = tuple[float, ...]  # the log wealth of one bet per effect
@@ -48,6 +53,7 @@ Blocks = dict[float, dict[float, int]]  # variance -> difference -> how many blo
 NO_BETS: Final[Logs] = (0.0,) * len(EFFECTS)
 FINE = tuple(place / 100 for place in range(-20, 21))
 COARSE = tuple(place / 100 for place in (25, 30, 35, 40, 45, 50, 60, 70, 80, 90, 100))
+GRID: Final = (*(-place for place in reversed(COARSE)), *FINE, *COARSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +116,9 @@ class Spread:
 class Band:
     """Differences not yet rejected: per shift the wealth of the bets that the truth is above it, and below it."""
 
-    shifts: tuple[float, ...] = (*(-place for place in reversed(COARSE)), *FINE, *COARSE)
-    above: tuple[Logs, ...] = (NO_BETS,) * (len(FINE) + 2 * len(COARSE))
-    below: tuple[Logs, ...] = (NO_BETS,) * (len(FINE) + 2 * len(COARSE))
+    shifts: tuple[float, ...] = GRID
+    above: tuple[Logs, ...] = (NO_BETS,) * len(GRID)
+    below: tuple[Logs, ...] = (NO_BETS,) * len(GRID)
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -120,9 +126,6 @@ class Band:
         before = [shift for shift in GRID if shift < self.shifts[0]]
         after = [shift for shift in GRID if shift > self.shifts[-1]]
         return (before[-1] if before else -1.0), (after[0] if after else 1.0)
-
-
-GRID = Band().shifts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +232,16 @@ def log_e(logs: Logs) -> float:
     """The log e-value of a mixture of bets: log-mean-exp."""
     most = max(logs)
     return most + log(fsum(exp(value - most) for value in logs) / len(logs))
+
+
+def threshold(alpha: float) -> float:
+    """The log e-value at which a test of level ``alpha`` rejects, at whatever look (Ville's inequality)."""
+    return -log(alpha)
+
+
+def e_value(log_value: float) -> float:
+    """Of its logarithm; at most the largest that there is a number for."""
+    return exp(min(log_value, _MOST_LOG))
 
 
 def log_mismatch(counts: Iterable[tuple[float, int, int]]) -> float:
@@ -380,7 +393,7 @@ def _shares(before: Sequence[Share], window: Window) -> tuple[Share, ...]:
 
 
 def _guards(before: Evidence, window: Window, policy: Policy) -> dict[str, Logs]:
-    after = {name: before.guards.get(name, NO_BETS) for name in policy.guards}
+    after = {name: before.guards.get(name, (0.0,) * len(GUARD_EFFECTS)) for name in policy.guards}
     for name, logs in after.items():
         blocks = _blocks([stratum for stratum in window.firsts if stratum.kind == name], before.spreads)
         after[name] = _grow(logs, blocks, sign=1, shift=policy.guard_margin, effects=GUARD_EFFECTS)

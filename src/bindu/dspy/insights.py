@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,14 +14,15 @@ from bindu.dspy.decision import policy_used, win_of
 from bindu.dspy.errors import InvalidArgumentError
 from bindu.dspy.evidence import Evidence, standing
 from bindu.dspy.models import Arm, BandPoint, Decision, Experiment
-from bindu.dspy.opening import settings_policy
-from bindu.dspy.planning import GAIN, Plan, days_to_all, plan, window_hours_for
+from bindu.dspy.opening import fitted_to, settings_policy
+from bindu.dspy.planning import Plan, days_to_all, plan
 from bindu.dspy.policy import Policy
 from bindu.dspy.reports import AgentStatus, ArmReport, PromptReport, TrialReport
 from bindu.dspy.rules.evidence import Win
 from bindu.dspy.rules.means import compare_means
 from bindu.dspy.sentences import caution, ending_sentence, means_sentence, no_prompt_sentence, trial_sentence
 from bindu.dspy.storage import Storage, agent_named, get_storage
+from bindu.dspy.units import Baseline
 from bindu.dspy.windows import last_closed
 from bindu.settings import app_settings
 
@@ -72,7 +72,7 @@ async def agent_status(
 
 async def experiment_plan(
     *,
-    gain: float = GAIN,
+    gain: float | None = None,
     share: float | None = None,
     feedback_per_day: float | None = None,
     agent_id: str | None = None,
@@ -83,16 +83,15 @@ async def experiment_plan(
     ``feedback_per_day`` is that of the past week unless it is given; then no database is needed. Raises
     InvalidArgumentError, and NoActivePromptError when there is nothing to measure.
     """
-    canary = app_settings.dspy.canary
+    opens_with = app_settings.dspy.canary.initial_share if share is None else share
     if feedback_per_day is None:
         storage = await get_storage()
-        rate = (await storage.baseline(agent_named(agent_id), now=checked_time(now))).feedback_per_hour
+        rate = await storage.feedback_per_hour(agent_named(agent_id), now=checked_time(now))
     else:
         rate = feedback_per_day / HOURS_A_DAY
     try:
-        hours = window_hours_for(rate, window_feedback=canary.window_feedback, most=canary.max_window_hours)
-        policy = replace(settings_policy(), window_hours=hours)
-        return plan(policy, feedback_per_hour=rate, gain=gain, share=canary.initial_share if share is None else share)
+        policy = fitted_to(Baseline(feedback_per_hour=rate), settings_policy(), opens_with)
+        return plan(policy, feedback_per_hour=rate, gain=gain, share=opens_with)
     except ValueError as error:
         raise InvalidArgumentError(str(error)) from None
 
@@ -168,7 +167,7 @@ def _needs_person(log: Sequence[Decision]) -> str | None:
 
 async def _plan(storage: Storage, experiment: Experiment, policy: Policy, now: datetime) -> Plan:
     """At the rate of feedback of the past week, whatever was expected when the experiment opened."""
-    rate = (await storage.baseline(experiment.agent_id, now=now)).feedback_per_hour
+    rate = await storage.feedback_per_hour(experiment.agent_id, now=now)
     opening, *_ = await storage.share_changes(experiment.agent_id, experiment.id)
     return plan(policy, feedback_per_hour=rate, share=opening.share)
 

@@ -19,6 +19,7 @@ __all__ = [
     "Plan",
     "PlannedStep",
     "days_to_all",
+    "effect_of",
     "expectation",
     "fitted",
     "plan",
@@ -72,16 +73,16 @@ def plan(
     policy: Policy,
     *,
     feedback_per_hour: float,
-    gain: float = GAIN,
+    gain: float | None = None,
     share: float = 0.1,
     variance: float = MIXED_VARIANCE,
 ) -> Plan:
     """Plan an experiment that opens with ``share`` of the traffic and has ``feedback_per_hour`` votes over both arms.
 
-    With the goal ``not_worse`` it is for a candidate as good as the active prompt, so that ``gain`` is the tolerance.
+    ``gain`` is the difference to see, by default what ``effect_of`` says.
     Raises ValueError for a gain outside .001 to 1, a share nearer to 0 or 1 than LEAST_SHARE, and more than MOST_A_DAY.
     """
-    effect = gain if policy.goal == "better" else policy.tolerance
+    effect = effect_of(policy) if gain is None else gain
     even = required_feedback(effect, variance=variance, alpha=policy.alpha_win)
     _check_share(share)
     _check_rate(feedback_per_hour)
@@ -93,6 +94,11 @@ def plan(
     path = tuple(_until_verdict(policy, rate, share, needed))
     days = sum(step.days for step in path)
     return replace(unknown, path=path, days=days, days_to_all=days + days_to_all(policy, path[-1].share))
+
+
+def effect_of(policy: Policy) -> float:
+    """What an experiment is planned to see: a gain, or, of an equal prompt under ``not_worse``, the tolerance."""
+    return GAIN if policy.goal == "better" else policy.tolerance
 
 
 def days_to_all(policy: Policy, share: float, *, rested: float = 0.0) -> float:
@@ -120,7 +126,7 @@ def expectation(policy: Policy) -> str:
     end = f"without a verdict it ends after {_days(policy.timeout_hours / 24)}"
     if policy.planned_days is None:
         return f"There is no feedback to decide by yet: {end}."
-    points = 100 * (GAIN if policy.goal == "better" else policy.tolerance)
+    points = 100 * effect_of(policy)
     return f"A difference of {points:.3g} points shows after about {_days(policy.planned_days)}; {end}."
 
 

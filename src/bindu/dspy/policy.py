@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
 from typing import Literal
 
-__all__ = ["Goal", "Policy", "RuleName", "threshold"]
+__all__ = ["Goal", "Policy", "RuleName"]
 
 RuleName = Literal["evidence", "means"]
 Goal = Literal["better", "not_worse"]
@@ -74,8 +73,3 @@ class Policy:
     def timeout_hours(self) -> float:
         """The age at which an experiment without a verdict ends."""
         return 24 * max(self.max_age_days, min(self.longest_days, 1.5 * (self.planned_days or 0.0)))
-
-
-def threshold(alpha: float) -> float:
-    """The log e-value at which a test of level ``alpha`` rejects, at whatever look (Ville's inequality)."""
-    return -log(alpha)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NoReturn, get_args
 
 from bindu.dspy.arguments import checked_share, checked_time, shown
-from bindu.dspy.errors import ExperimentActiveError, InvalidPromptError, UnknownPromptError
+from bindu.dspy.errors import InvalidPromptError, UnknownPromptError
 from bindu.dspy.models import DIGITS, Prompt, PromptMetrics, PromptStatus, Serving, Trial
 from bindu.dspy.promptcheck import normalize_prompt
 from bindu.dspy.storage import Storage, agent_named, get_storage, serving_or_raise
@@ -212,17 +212,15 @@ async def _insert_active(storage: Storage, agent_id: str, text: str, share: floa
 async def _insert_candidate(
     storage: Storage, agent_id: str, text: str, share: float, *, again: bool, now: datetime | None
 ) -> int:
-    from bindu.dspy.opening import check_not_barred, told_at_opening, trial_policy  # noqa: PLC0415 - serving opens none
+    from bindu.dspy.opening import check_may_open, told_at_opening, trial_policy  # noqa: PLC0415 - serving opens none
 
     if not 0 < share < 1:
         raise InvalidPromptError(
             f"A candidate shares traffic with the active prompt: above 0%, below 100%, not {share:.0%}."
         )
     serving = await serving_or_raise(agent_id)
-    if serving.candidate is not None:
-        raise ExperimentActiveError(serving.candidate.id, serving.share)
-    if not again:  # asked after the version was read: a trial that ends meanwhile makes this one stale
-        await check_not_barred(text, agent_id=agent_id)
+    # asked after the version was read: a trial that ends meanwhile makes this one stale
+    await check_may_open(text, agent_id=agent_id, again=again)
     policy = await trial_policy(agent_id, share, now=now)
     trial = Trial(
         agent_id=agent_id,

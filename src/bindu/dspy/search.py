@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from bindu.dspy.barred import barred_by
 from bindu.dspy.dataset import convert_to_dspy_examples
 from bindu.dspy.engine import ROLES, CountingEngine
-from bindu.dspy.errors import ModelUnavailableError, TrainingRefusedError
+from bindu.dspy.errors import HOW_ENDED, ModelUnavailableError, TrainingRefusedError
 from bindu.dspy.gate import GateVerdict, Paired, accept_candidate
 from bindu.dspy.models import Interaction, JsonObject, PromptCandidate
 from bindu.dspy.objective import (
@@ -27,7 +27,7 @@ from bindu.dspy.objective import (
 from bindu.dspy.optimizer import Answer, Optimizer, answer_all
 from bindu.dspy.promptcheck import check_prompt, same_text
 from bindu.dspy.splits import Conversation, Split
-from bindu.dspy.units import TriedText
+from bindu.dspy.units import BarredText
 
 __all__ = ["Choice", "Search", "planned_calls"]
 
@@ -57,8 +57,8 @@ class Search:
     objective: ObjectiveName | Metric
     engine: CountingEngine
     seed: int
-    rolled_back: Sequence[str]
-    tried: Sequence[TriedText]  # by the canary, without a win
+    rolled_back: Sequence[str]  # without those of the barred ones
+    barred: Sequence[BarredText]
     similar: float  # from this similarity on a proposal counts as tried
     margin: float
     fewest: int  # conversations that the gate must be able to score
@@ -121,7 +121,7 @@ class Search:
         for number, one in enumerate(candidates):
             broken = check_prompt(one.text, active=self.prompt, training_texts=texts, rolled_back=self.rolled_back)
             refusals += [{"candidate": number, "rule": it.rule, "reason": it.reason} for it in broken]
-            earlier = barred_by(one.text, self.tried, similar=self.similar, active=self.prompt)
+            earlier = barred_by(one.text, self.barred, similar=self.similar, active=self.prompt)
             if earlier is not None:
                 refusals.append({"candidate": number, "rule": "tried", "reason": _tried(earlier)})
             elif not broken:
@@ -183,8 +183,8 @@ def _score(answers: Sequence[_Mean | None]) -> float:
     return fmean([one.score for one in answers if one is not None] or [0.0])
 
 
-def _tried(earlier: TriedText) -> str:
-    how = "was rolled back" if earlier.outcome == "rolled_back" else "showed no clear gain"
+def _tried(earlier: BarredText) -> str:
+    how = HOW_ENDED[earlier.outcome]
     return f"The prompt is much like prompt {earlier.prompt_id}, which was tried before and {how}."
 
 

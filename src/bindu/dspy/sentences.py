@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from bindu.dspy.errors import HOW_ENDED
 from bindu.dspy.evidence import Standing
 from bindu.dspy.models import Experiment
 from bindu.dspy.policy import Policy
@@ -39,8 +40,7 @@ def ending_sentence(active: PromptReport, experiment: Experiment | None) -> str:
     """While no candidate is on trial; ``experiment`` is the last one."""
     ended = ""
     if experiment is not None and experiment.outcome is not None:
-        how = {"promoted": "was promoted", "rolled_back": "was rolled back", "inconclusive": "showed no clear gain"}
-        ended = f" The last candidate, prompt {experiment.candidate_id}, {how[experiment.outcome]}."
+        ended = f" The last candidate, prompt {experiment.candidate_id}, {HOW_ENDED[experiment.outcome]}."
     return f"Prompt {active.prompt.id} answers every request, {_rated(active)}.{ended}"
 
 

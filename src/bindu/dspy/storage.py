@@ -31,13 +31,13 @@ from bindu.dspy.models import (
 )
 from bindu.dspy.units import (
     Arrivals,
+    BarredText,
     Baseline,
     Closing,
     CountedUnit,
     FirstRequest,
     ShareChange,
     TimedVote,
-    TriedText,
 )
 from bindu.settings import agent_or_default, app_settings
 
@@ -138,6 +138,9 @@ class Storage(Protocol):
     async def baseline(self, agent_id: str, *, now: datetime | None = None) -> Baseline:
         """How the agent did in the past week. Raises NoActivePromptError."""
 
+    async def feedback_per_hour(self, agent_id: str, *, now: datetime | None = None) -> float:
+        """That of ``baseline``, without the rest of it. Raises NoActivePromptError."""
+
     async def evidence(self, agent_id: str, experiment_id: int) -> JsonObject | None:
         """The state that the last ``Closing`` left, None before the first."""
 
@@ -167,8 +170,12 @@ class Storage(Protocol):
     async def crossed_units(self, agent_id: str, experiment_id: int) -> int:
         """How many units were served by both prompts; reads the tasks recorded since the experiment began."""
 
-    async def tried_texts(self, agent_id: str) -> list[TriedText]:
-        """The texts whose experiment ended without a promotion, newest first."""
+    async def barred_texts(self, agent_id: str) -> list[BarredText]:
+        """The texts that are not to be tried again without a person's word, newest first.
+
+        Their experiment ended without a promotion. Making a text's prompt ``deprecated`` is such a word. A champion
+        that did not win is none of them: it was active once, and would bar whatever still resembles it.
+        """
 
     # tasks and feedback
 

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from uuid_utils.compat import uuid7
 
-from bindu.dspy.barred import unpardoned
 from bindu.dspy.champion import ORIGIN
 from bindu.dspy.dataset import build_dataset
 from bindu.dspy.engine import CountingEngine, InnerEngine, start_daemon
@@ -242,8 +241,9 @@ class _Session:
     async def _prepared(self, split: Split) -> Search:
         # A deprecated prompt was active once, as was a champion that came back: users and rivals change, and it has to
         # win again. Another rolled back one lost its trial; only a person may pardon it, by making it deprecated.
+        barred = await self.storage.barred_texts(self.job.agent_id)
         prompts = await self.storage.prompts(self.job.agent_id)
-        tried = await self.storage.tried_texts(self.job.agent_id)
+        lost = {one.text for one in prompts if one.status == "rolled_back" and one.origin != ORIGIN}
         return Search(
             prompt=self.serving.active.text,
             split=split,
@@ -251,8 +251,8 @@ class _Session:
             objective=self.job.objective,
             engine=self.engine,
             seed=self.job.seed,
-            rolled_back=[one.text for one in prompts if one.status == "rolled_back" and one.origin != ORIGIN],
-            tried=unpardoned(tried, prompts),
+            rolled_back=sorted(lost - {one.text for one in barred}),
+            barred=barred,
             similar=app_settings.dspy.canary.similar_text,
             margin=self.job.settings.accept_margin,
             fewest=self.job.settings.min_accept_conversations,

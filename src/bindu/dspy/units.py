@@ -11,6 +11,7 @@ from bindu.dspy.models import Arm, ExperimentOutcome, FeedbackKind, JsonObject
 
 __all__ = [
     "Arrivals",
+    "BarredText",
     "Baseline",
     "Closing",
     "CountedUnit",
@@ -18,7 +19,6 @@ __all__ = [
     "RatedUnit",
     "ShareChange",
     "TimedVote",
-    "TriedText",
 ]
 
 
@@ -105,8 +105,8 @@ class ShareChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TriedText:
-    """A text that was on trial and not promoted."""
+class BarredText:
+    """A text that was on trial without a win and is not to be tried again without a person's word."""
 
     prompt_id: int
     text: str

@@ -14,11 +14,10 @@ from hashlib import blake2b
 from math import ceil
 from operator import itemgetter
 
-from bindu.dspy.evidence import Evidence, Share, Stratum, Window, fold
+from bindu.dspy.evidence import NOTHING_LEFT, Evidence, Share, Stratum, Window, fold
 from bindu.dspy.guardrails import guard_values
 from bindu.dspy.models import DIGITS, Arm, FeedbackKind
 from bindu.dspy.policy import Policy
-from bindu.dspy.rules.evidence import NOTHING_LEFT
 from bindu.dspy.units import Arrivals, CountedUnit, FirstRequest, RatedUnit, TimedVote
 
 __all__ = ["Closed", "close", "end_of", "is_edited", "last_closed", "score_of", "windows_of", "without_heaviest"]

@@ -19,18 +19,13 @@ from bindu.dspy.models import Experiment
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import use_storage
 from bindu.settings import StorageSettings
-from commands import BIN, Bindu, bindu_at
+from commands import BIN, Bindu
 from conftest import execute
-from rated_trial import open_evidence_trial, rate_units
+from trials import open_evidence_trial, rate_units
 
 SCORES = ((0.4, 0.6, 0.4), (0.6, 1.0, 0.6))  # of an hour's units, active and candidate
 
 Seed = Callable[[PostgresStorage, Experiment, datetime], Awaitable[None]]
-
-
-@pytest.fixture
-def bindu(tmp_path: Path, postgres_url: str) -> Bindu:
-    return bindu_at(tmp_path, postgres_url)
 
 
 def begun(postgres_url: str, hours: int, seed: Seed | None = None, **numbers: Any) -> None:

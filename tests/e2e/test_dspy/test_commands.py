@@ -19,11 +19,6 @@ CONVERSATION = {
 }
 
 
-@pytest.fixture
-def bindu(tmp_path: Path, postgres_url: str) -> Bindu:
-    return bindu_at(tmp_path, postgres_url)
-
-
 def leaf_commands() -> dict[str, Any]:
     from bindu.dspy.cli.app import app
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
 from math import log
 from typing import Any, cast
 
@@ -22,27 +22,27 @@ from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import Storage, use_storage
 from bindu.dspy.units import Arrivals, CountedUnit
 from conftest import execute
-from trials import START, Desk, at, open_desk
+from trials import START, RunningTrial, at, running_trial
 
 SIX = {"window_hours": 6}
 
 
-async def evidence_of(desk: Desk) -> Evidence:
+async def evidence_of(desk: RunningTrial) -> Evidence:
     stored = await desk.storage.evidence(desk.experiment.agent_id, desk.experiment.id)
     return msgspec.convert(stored or {}, Evidence)
 
 
-async def counted(desk: Desk) -> dict[str, CountedUnit]:
+async def counted(desk: RunningTrial) -> dict[str, CountedUnit]:
     units = await desk.storage.counted_units(desk.experiment.agent_id, desk.experiment.id)
     return {unit.unit_id: unit for unit in units}
 
 
-async def log_of(desk: Desk) -> list[tuple[str, float]]:
+async def log_of(desk: RunningTrial) -> list[tuple[str, float]]:
     rows = await desk.storage.decisions(desk.experiment.agent_id, experiment_id=desk.experiment.id, limit=1000)
     return [(row.verdict, row.share_after) for row in reversed(rows)]
 
 
-async def is_whole(desk: Desk, *, edited: int = 0, crossed: int = 0) -> None:
+async def is_whole(desk: RunningTrial, *, edited: int = 0, crossed: int = 0) -> None:
     """The log gives the same evidence and the same verdicts again."""
     found = await check_experiment(agent_id=desk.experiment.agent_id, experiment_id=desk.experiment.id)
     assert (found.differences, found.edited, found.crossed) == ((), edited, crossed), found.sentence
@@ -54,7 +54,7 @@ async def is_whole(desk: Desk, *, edited: int = 0, crossed: int = 0) -> None:
 async def test_a_better_candidate_wins_rests_a_day_and_climbs_until_it_is_the_active_prompt(
     storage: PostgresStorage,
 ) -> None:
-    desk = await open_desk(storage, **SIX)
+    desk = await running_trial(storage, **SIX)
     seen: list[tuple[str, float] | None] = []
     share, hours = 0.5, 0
     while share < 1:
@@ -78,7 +78,7 @@ async def test_a_better_candidate_wins_rests_a_day_and_climbs_until_it_is_the_ac
 
 
 async def test_a_worse_candidate_is_rolled_back_by_harm_within_its_first_hours(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     await desk.serve(0.5, active=[1] * 12, candidate=[0] * 12)
     assert await desk.verdict(1) == ("roll_back", 0.0)
     [experiment] = await storage.experiments("default")
@@ -89,7 +89,7 @@ async def test_a_worse_candidate_is_rolled_back_by_harm_within_its_first_hours(s
 async def test_a_prompt_that_turns_bad_after_its_win_is_rolled_back_by_what_came_since(
     storage: PostgresStorage,
 ) -> None:
-    desk = await open_desk(storage, **SIX)
+    desk = await running_trial(storage, **SIX)
     for window in range(1, 5):
         await desk.serve(6 * window - 3, active=[0] * 20, candidate=[1] * 20)
         last = await desk.verdict(6 * window)
@@ -103,7 +103,7 @@ async def test_a_prompt_that_turns_bad_after_its_win_is_rolled_back_by_what_came
 
 
 async def test_lost_requests_of_one_arm_end_the_experiment_without_a_judgement(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage, share=0.5)
+    desk = await running_trial(storage, share=0.5)
     await desk.serve(0.5, active=[None] * 120, candidate=[None] * 40)
     assert await desk.verdict(1) == ("roll_back", 0.0)
     [experiment] = await storage.experiments("default")
@@ -111,7 +111,7 @@ async def test_lost_requests_of_one_arm_end_the_experiment_without_a_judgement(s
 
 
 async def test_a_candidate_that_fails_more_often_is_rolled_back_without_any_vote(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     for number in range(40):
         await desk.ask(f"a{number}", "active", 0.5)
         await desk.ask(f"c{number}", "candidate", 0.5, state="failed" if number % 2 else "completed")
@@ -121,7 +121,7 @@ async def test_a_candidate_that_fails_more_often_is_rolled_back_without_any_vote
 
 
 async def test_the_ramp_rises_after_two_hours_and_twenty_rated_units_of_the_step(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage, share=0.1)
+    desk = await running_trial(storage, share=0.1)
     seen = []
     for hour in range(1, 6):
         await desk.serve(hour - 0.5, active=[1, 0] * 35, candidate=[1, 0] * 4)
@@ -136,7 +136,7 @@ async def test_the_ramp_rises_after_two_hours_and_twenty_rated_units_of_the_step
 async def test_a_vote_that_comes_late_counts_in_the_first_open_window_and_closed_ones_stay(
     storage: PostgresStorage,
 ) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     await desk.ask("slow", "candidate", 0.5)
     await desk.ask("quick", "candidate", 0.5)
     await desk.rate("quick", 1, 0.6)
@@ -154,7 +154,7 @@ async def test_a_vote_that_comes_late_counts_in_the_first_open_window_and_closed
 async def test_a_vote_changed_before_its_window_closes_counts_as_it_is_and_afterwards_only_shows(
     storage: PostgresStorage,
 ) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     for unit in ("early", "late"):
         await desk.ask(unit, "candidate", 0.2)
         await desk.rate(unit, 0, 0.3, rater=unit)
@@ -177,7 +177,7 @@ async def delete_votes(url: str, unit: str, score: float | None = None) -> None:
 async def test_a_vote_deleted_before_its_window_closes_was_never_there_and_the_next_one_is_the_first(
     storage: PostgresStorage, postgres_url: str
 ) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     for unit in ("gone", "second"):
         await desk.ask(unit, "active", 0.1)
         await desk.rate(unit, 0, 0.2, rater="ann" if unit == "second" else "cy")
@@ -195,7 +195,7 @@ async def test_a_vote_deleted_before_its_window_closes_was_never_there_and_the_n
 async def test_a_vote_deleted_after_it_counted_stays_counted_and_shows_as_edited(
     storage: PostgresStorage, postgres_url: str
 ) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     await desk.serve(0.5, active=[0] * 3, candidate=[1] * 3)
     await desk.look(1)
     before = await evidence_of(desk)
@@ -209,7 +209,7 @@ async def test_a_vote_deleted_after_it_counted_stays_counted_and_shows_as_edited
 
 
 async def test_a_unit_that_comes_back_days_later_keeps_its_first_arm_and_epoch(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage, share=0.1)
+    desk = await running_trial(storage, share=0.1)
     await desk.ask("traveller", "active", 0.5)
     await carry_out("pause", reason="Holidays.", now=at(0.6))
     await desk.storage.apply(
@@ -226,7 +226,7 @@ async def test_a_unit_that_comes_back_days_later_keeps_its_first_arm_and_epoch(s
     assert (await check_experiment()).sentence.endswith("agree with the log; 1 units were served by both prompts.")
 
 
-async def moved(desk: Desk, share: float) -> Rollout:
+async def moved(desk: RunningTrial, share: float) -> Rollout:
     serving = await desk.storage.serving(desk.experiment.agent_id)
     assert serving is not None
     return Rollout(
@@ -244,7 +244,7 @@ async def moved(desk: Desk, share: float) -> Rollout:
 
 
 async def test_a_counted_unit_that_comes_back_and_votes_again_does_not_count_again(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     await desk.serve(0.5, candidate=[1])
     await desk.look(1)
     again = await desk.ask("unit 0", "candidate", 50)
@@ -254,8 +254,8 @@ async def test_a_counted_unit_that_comes_back_and_votes_again_does_not_count_aga
     await is_whole(desk)
 
 
-async def test_the_check_misses_a_decision_that_was_deleted(storage: PostgresStorage, postgres_url: str) -> None:
-    desk = await open_desk(storage)
+async def test_the_check_says_which_decision_was_deleted(storage: PostgresStorage, postgres_url: str) -> None:
+    desk = await running_trial(storage)
     for hour in range(1, 5):
         await desk.serve(hour - 0.5, active=[1], candidate=[1])
         await desk.look(hour)
@@ -265,7 +265,7 @@ async def test_the_check_misses_a_decision_that_was_deleted(storage: PostgresSto
 
 
 async def test_units_of_an_epoch_that_never_was_are_not_compared(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     await desk.ask("odd", "candidate", 0.5, epoch=77)
     await desk.rate("odd", 1, 0.6)
     await desk.look(1)
@@ -277,7 +277,7 @@ async def test_units_of_an_epoch_that_never_was_are_not_compared(storage: Postgr
 
 
 async def test_a_window_that_is_not_over_is_not_closed_and_each_one_only_once(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     await desk.serve(0.5, active=[1] * 3, candidate=[1] * 3)
     moments = [0.0, 0.999, 1.0, 1.0, 1.5, 1.999, 2.0]
     assert [await desk.verdict(moment) for moment in moments] == [
@@ -287,7 +287,7 @@ async def test_a_window_that_is_not_over_is_not_closed_and_each_one_only_once(st
 
 
 async def test_windows_with_nothing_in_them_only_pass(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     await desk.serve(0.5, active=[1] * 3, candidate=[1] * 3)
     await desk.look(1)
     before = await evidence_of(desk)
@@ -301,7 +301,7 @@ async def test_windows_with_nothing_in_them_only_pass(storage: PostgresStorage) 
 async def test_an_experiment_that_nobody_ever_sees_ends_without_a_judgement_after_two_weeks(
     storage: PostgresStorage,
 ) -> None:
-    desk = await open_desk(storage, window_hours=24)
+    desk = await running_trial(storage, window_hours=24)
     seen = [await desk.verdict(24 * day) for day in range(1, 15)]
     assert seen == [("hold", 0.5)] * 13 + [("roll_back", 0.0)]
     [experiment] = await storage.experiments("default")
@@ -312,7 +312,7 @@ async def test_an_experiment_that_nobody_ever_sees_ends_without_a_judgement_afte
 async def test_after_a_day_without_a_run_the_evidence_is_as_if_it_had_looked_every_hour(
     storage: PostgresStorage,
 ) -> None:
-    hourly, late = [await open_desk(storage, share=0.1, agent_id=agent) for agent in ("hourly", "late")]
+    hourly, late = [await running_trial(storage, share=0.1, agent_id=agent) for agent in ("hourly", "late")]
     for agent in ("hourly", "late"):
         await carry_out("pause", reason="Keep the share.", agent_id=agent, now=START)
     for hour in range(30):
@@ -331,7 +331,7 @@ async def test_after_a_day_without_a_run_the_evidence_is_as_if_it_had_looked_eve
 
 
 async def test_after_a_day_without_a_run_the_share_moves_by_one_step(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage, share=0.1)
+    desk = await running_trial(storage, share=0.1)
     for hour in range(30):
         await desk.serve(hour + 0.5, active=[1, 0] * 9, candidate=[1, 0])
     assert await desk.verdict(30) == ("step_up", 0.2)
@@ -342,7 +342,7 @@ async def test_after_a_day_without_a_run_the_share_moves_by_one_step(storage: Po
 async def test_a_clock_that_jumps_forty_days_ahead_ends_a_trial_without_a_winner_and_promotes_nothing(
     storage: PostgresStorage,
 ) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     await desk.serve(0.5, active=[1, 0] * 9, candidate=[1, 0] * 9)
     await desk.look(1)
     assert await desk.verdict(40 * 24) == ("roll_back", 0.0)
@@ -354,7 +354,7 @@ async def test_a_clock_that_jumps_forty_days_ahead_ends_a_trial_without_a_winner
 async def test_a_clock_that_jumps_ahead_lets_a_winner_take_one_step_and_only_on_new_feedback(
     storage: PostgresStorage,
 ) -> None:
-    desk = await open_desk(storage, **SIX)
+    desk = await running_trial(storage, **SIX)
     for window in range(1, 5):
         await desk.serve(6 * window - 3, active=[0] * 12, candidate=[1] * 12)
         last = await desk.verdict(6 * window)
@@ -371,7 +371,7 @@ async def test_a_clock_that_jumps_ahead_lets_a_winner_take_one_step_and_only_on_
 async def test_a_clock_set_back_decides_nothing_until_it_has_caught_up_and_loses_no_vote(
     storage: PostgresStorage,
 ) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     await desk.serve(9.5, active=[1] * 2, candidate=[1] * 2)
     await desk.look(10)
     await desk.serve(4.5, active=[0] * 3, candidate=[0] * 3)  # five hours back
@@ -385,7 +385,7 @@ async def test_a_clock_set_back_decides_nothing_until_it_has_caught_up_and_loses
 async def test_a_vote_dated_in_the_future_waits_for_its_time_and_one_before_the_trial_counts_at_once(
     storage: PostgresStorage,
 ) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     for unit in ("tomorrow", "long ago"):
         await desk.ask(unit, "candidate", 0.5)
     await desk.rate("tomorrow", 1, 30)
@@ -401,43 +401,46 @@ async def test_a_vote_dated_in_the_future_waits_for_its_time_and_one_before_the_
 
 
 class Read:
-    """A storage that counts what it was asked and how many rows came back."""
+    """A storage that counts by verb what it was asked and the rows that came back."""
 
     def __init__(self, storage: PostgresStorage) -> None:
         self.storage = storage
-        self.calls: list[str] = []
-        self.rows: list[int] = []
+        self.calls: Counter[str] = Counter()
+        self.rows: Counter[str] = Counter()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         verb = getattr(self.storage, name)
 
         async def answered(*arguments: Any, **options: Any) -> Any:
-            self.calls.append(name)
+            self.calls[name] += 1
             found = await verb(*arguments, **options)
             if isinstance(found, Arrivals):
                 votes = sum(len(unit.votes) for unit in found.rated)
-                self.rows.append(len(found.firsts) + votes + len(found.last_counted))
+                self.rows[name] += len(found.firsts) + votes + len(found.last_counted)
+            elif isinstance(found, list | tuple | dict) and name != "evidence":
+                self.rows[name] += len(found)
             return found
 
         return answered
 
 
 async def test_a_look_reads_what_arrived_since_the_last_one_however_long_the_history(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage)
-    read = Read(storage)
-    with use_storage(cast("Storage", read)):
-        for hour in range(1, 13):
-            await desk.serve(hour - 0.5, active=[1, 0] * 3, candidate=[1, 0] * 3)
+    desk = await running_trial(storage)
+    looks = []
+    for hour in range(1, 13):
+        read = Read(storage)
+        await desk.serve(hour - 0.5, active=[1, 0] * 3, candidate=[1, 0] * 3)
+        with use_storage(cast("Storage", read)):
             await desk.look(hour)
-    assert read.rows == [24] * 12  # twelve first requests, twelve votes
-    per_look = ["serving", "experiment", "evidence", "arrivals", "share_changes", "apply"]
-    assert [call for call in read.calls if call not in ("now",)] == per_look * 12
+        looks.append(read)
+    assert [look.rows for look in looks] == [{"arrivals": 24, "share_changes": 1}] * 12  # twelve requests, twelve votes
+    assert looks[-1].calls == looks[1].calls
 
 
 class Interrupted:
     """A storage in which the controller takes two steps, on new feedback, before every read of somebody else."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: RunningTrial) -> None:
         self.desk = desk
         self.verdicts: list[str] = []
 
@@ -463,7 +466,7 @@ class Interrupted:
 
 
 async def test_a_check_while_a_controller_writes_finds_no_difference(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage, share=0.1, step=0.02, ramp_hours=0, ramp_units=1)
+    desk = await running_trial(storage, share=0.1, step=0.02, ramp_hours=0, ramp_units=1)
     busy = Interrupted(desk)
     with use_storage(cast("Storage", busy)):
         check = await check_experiment()
@@ -476,7 +479,7 @@ async def test_a_check_while_a_controller_writes_finds_no_difference(storage: Po
 
 
 async def test_checks_beside_a_controller_find_no_difference(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage, share=0.1)
+    desk = await running_trial(storage, share=0.1)
 
     async def control() -> None:
         for hour in range(1, 25):
@@ -496,7 +499,7 @@ async def test_checks_beside_a_controller_find_no_difference(storage: PostgresSt
 
 
 async def test_the_size_of_the_evidence_does_not_grow_with_history(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage, window_hours=1)
+    desk = await running_trial(storage, window_hours=1)
     sizes = []
     for hour in range(1, 25):
         await desk.serve(hour - 0.5, active=[1, 0] * 3, candidate=[1, 0] * 3)
@@ -509,7 +512,7 @@ async def test_the_size_of_the_evidence_does_not_grow_with_history(storage: Post
 
 
 async def test_what_people_say_is_logged_with_who_and_why_and_moves_what_it_says(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage, share=0.1)
+    desk = await running_trial(storage, share=0.1)
     for hour in range(1, 4):
         await desk.serve(hour - 0.5, active=[1, 0] * 35, candidate=[1, 0] * 4)
     planned = await ordered("pause", reason="A release.", actor="ann")
@@ -538,7 +541,7 @@ async def test_what_people_say_is_logged_with_who_and_why_and_moves_what_it_says
 
 @pytest.mark.parametrize(("verb", "outcome"), [("promote", "promoted"), ("rollback", "rolled_back")])
 async def test_a_person_may_end_it_either_way_and_is_named(storage: PostgresStorage, verb: Any, outcome: str) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     for no_reason in ("", "  \n"):
         with pytest.raises(InvalidArgumentError, match="Say why"):
             await carry_out(verb, reason=no_reason)
@@ -553,7 +556,7 @@ async def test_a_person_may_end_it_either_way_and_is_named(storage: PostgresStor
 
 
 async def test_a_dry_run_writes_nothing_and_says_what_the_run_then_does(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     await desk.serve(0.5, active=[1] * 12, candidate=[0] * 12)
     would = await next_step(now=at(1))
     assert would is not None
@@ -566,7 +569,7 @@ async def test_a_dry_run_writes_nothing_and_says_what_the_run_then_does(storage:
 
 
 async def test_a_pause_that_came_in_between_makes_a_step_stale(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage, share=0.1)
+    desk = await running_trial(storage, share=0.1)
     for hour in range(1, 4):
         await desk.serve(hour - 0.5, active=[1, 0] * 35, candidate=[1, 0] * 4)
     rising = await next_step(now=at(3))
@@ -580,7 +583,7 @@ async def test_a_pause_that_came_in_between_makes_a_step_stale(storage: Postgres
 
 
 async def test_a_decision_is_explained_from_what_was_stored(storage: PostgresStorage) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     await desk.serve(0.5, active=[1] * 12, candidate=[0] * 12)
     done = await desk.look(1)
     assert done is not None
@@ -608,12 +611,11 @@ async def test_a_decision_is_explained_from_what_was_stored(storage: PostgresSto
 async def test_the_check_finds_what_was_tampered_with(
     storage: PostgresStorage, postgres_url: str, tampered: str, found: str
 ) -> None:
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     for hour in (1, 2):
-        await desk.serve(hour - 0.5, active=[1, 0, 1], candidate=[0, 1, 1, 1][:3])
+        await desk.serve(hour - 0.5, active=[1, 0, 1], candidate=[0, 1, 1])
         await desk.look(hour)
     await is_whole(desk)
     await execute(postgres_url, tampered)
     check = await check_experiment()
     assert any(found in difference for difference in check.differences)
-    assert timedelta(0) < at(check.windows) - START

@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from statistics import fmean
 from typing import Any
 
-import msgspec
 import pytest
 from dspy import lm15
 from hypothesis import given
@@ -28,9 +27,8 @@ from bindu.dspy.canary.controller import next_step, run_step
 from bindu.dspy.canary.judging import exchange_of, sampled
 from bindu.dspy.canary.looking import look
 from bindu.dspy.errors import StaleRolloutError
-from bindu.dspy.models import Decision, Experiment, FeedbackKind, Task, TrainingRun, Trial
+from bindu.dspy.models import Decision, Experiment, FeedbackKind, Task, TrainingRun
 from bindu.dspy.opening import trial_policy
-from bindu.dspy.policy import Policy
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.prompts import bootstrap_prompt
 from bindu.dspy.routing import arm_of, salt_of
@@ -44,6 +42,7 @@ from bindu.settings import app_settings
 from conftest import execute
 from faults import FaultyStorage, Killed
 from samples import AGENT, TALK, a_task, a_vote
+from trials import open_evidence_trial
 
 NOON = datetime(2026, 3, 8, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -86,18 +85,8 @@ async def on_trial(
     storage: PostgresStorage, candidate: str = BAD_PROMPT, *, judged: bool = True, agent_id: str = AGENT
 ) -> Experiment:
     """Half of the traffic for a candidate against the ideal prompt; the windows are of an hour."""
-    active = await storage.bootstrap(agent_id, IDEAL_PROMPT, now=NOON)
-    policy = msgspec.to_builtins(Policy(judged=judged))
-    trial = Trial(
-        agent_id=agent_id,
-        text=candidate,
-        expected_version=1,
-        origin="manual",
-        parent_id=active.id,
-        share=0.5,
-        policy=policy,
-    )
-    return await storage.begin_trial(trial, now=NOON)
+    await storage.bootstrap(agent_id, IDEAL_PROMPT, now=NOON)
+    return await open_evidence_trial(storage, NOON, agent_id=agent_id, text=candidate, judged=judged)
 
 
 async def serve(
@@ -496,7 +485,7 @@ async def test_the_first_answer_is_that_of_the_first_task_in_this_experiment(
     await storage.add_tasks([a_task(unit_id="ann", history=said[2], **given), a_task(unit_id="bob", **given)])
     assert await storage.first_answers(AGENT, experiment.id, ["ann", "bob", "nobody"]) == {"ann": said[0], "bob": TALK}
     assert await storage.first_answers(AGENT, experiment.id, []) == {}
-    for agent_id, number in (("another", experiment.id), (AGENT, 7), (AGENT, 0), (AGENT, 2**40)):
+    for agent_id, number in (("another", experiment.id), (AGENT, 7), (AGENT, 0)):
         assert await storage.first_answers(agent_id, number, ["ann"]) == {}
     await execute(postgres_url, f"DELETE FROM bindu_dspy.tasks WHERE id = '{tasks[0].id}'")
     assert await storage.first_answers(AGENT, experiment.id, ["ann", "bob"]) == {"bob": TALK}

@@ -26,7 +26,7 @@ from bindu.dspy.models import Arm, Decision, Experiment
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import use_storage
 from faults import FaultyStorage, Killed
-from trials import Desk, at, open_desk
+from trials import RunningTrial, at, running_trial
 
 JUMP = 40 * 24
 QUICK = {"min_age_hours": 3.0, "settle_hours": 2.0, "step": 0.2, "ramp_hours": 1.0, "ramp_units": 5}
@@ -39,7 +39,7 @@ Deed = Literal["serve", "late", "edit", "future", "run", "eight", "crash", "verb
 class Story:
     """One experiment in which anything may happen, and what was seen of it so far."""
 
-    desk: Desk
+    desk: RunningTrial
     quality: float  # of the candidate; the active prompt's is .5
     chance: random.Random
     hours: float = 0.0
@@ -208,7 +208,7 @@ QUIETLY = {"deadline": None, "suppress_health_check": [HealthCheck.function_scop
 async def test_after_whatever_happened_every_promise_holds(
     storage: PostgresStorage, happened: list[Deed], quality: float, seed: int
 ) -> None:
-    desk = await open_desk(storage, agent_id=f"agent {next(numbers)}", share=0.3, **QUICK)
+    desk = await running_trial(storage, agent_id=f"agent {next(numbers)}", share=0.3, **QUICK)
     story = Story(desk, quality, random.Random(seed))
     for deed in happened:
         await story.happen(deed)
@@ -223,7 +223,7 @@ async def test_to_the_end_of_an_experiment_every_promise_holds(
     storage: PostgresStorage, quality: float, seed: int, crashes_every: int
 ) -> None:
     """Hour after hour, with crashes, late votes and eight controllers now and then, until it is decided."""
-    desk = await open_desk(storage, agent_id=f"agent {next(numbers)}", share=0.3, max_age_days=1.5, **QUICK)
+    desk = await running_trial(storage, agent_id=f"agent {next(numbers)}", share=0.3, max_age_days=1.5, **QUICK)
     story = Story(desk, quality, random.Random(seed))
     for hour in range(1, 40):
         await story.happen("serve")
@@ -242,11 +242,11 @@ async def test_to_the_end_of_an_experiment_every_promise_holds(
 async def test_killed_between_any_two_verbs_of_a_look_the_next_one_closes_each_window_once(
     storage: PostgresStorage, after: bool
 ) -> None:
-    rehearsal = await open_desk(storage, agent_id="rehearsal")
+    rehearsal = await running_trial(storage, agent_id="rehearsal")
     alive = FaultyStorage(storage)
     with use_storage(alive):
         await rehearsal.look(1)
-    desk = await open_desk(storage)
+    desk = await running_trial(storage)
     story = Story(desk, 0.5, random.Random(3))
     for place in range(1, len(alive.calls) + 1):
         await story.serve()
@@ -289,7 +289,7 @@ asyncio.run(main(sys.argv[1]))
 async def test_two_processes_that_look_at_once_close_every_window_once(
     storage: PostgresStorage, postgres_url: str
 ) -> None:
-    desk = await open_desk(storage, share=0.3, ramp_hours=0.0, ramp_units=1)
+    desk = await running_trial(storage, share=0.3, ramp_hours=0.0, ramp_units=1)
     story = Story(desk, 0.5, random.Random(11))
     for _ in range(24):
         await story.serve()

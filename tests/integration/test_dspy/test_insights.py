@@ -18,8 +18,8 @@ from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.prompts import bootstrap_prompt, insert_prompt, update_prompt_status
 from bindu.dspy.storage import Storage, use_storage
 from bindu.settings import app_settings
-from rated_trial import open_evidence_trial, rate_units
 from samples import a_rollout
+from trials import open_evidence_trial, rate_units
 
 TALK = [{"role": "user", "content": "Where is my parcel?"}, {"role": "assistant", "content": "On its way."}]
 WORSE_BETTER = ((0.4, 0.6, 0.4), (0.6, 1.0, 0.6))  # scores of an hour's units, active and candidate
@@ -240,7 +240,7 @@ async def test_what_draws_no_band_reads_the_newest_decisions_only_and_says_the_s
         status = await agent_status(decisions=1, with_band=False, now=now)
     assert read.rows == {"decisions": 20, "experiments": 1, "prompts": 2, "share_changes": 1}
     whole = await agent_status(decisions=1, now=now)
-    assert (status.trial, whole.trial) != (None, None)
+    assert status.trial is not None
     assert whole.trial is not None
     assert len(whole.trial.band) == 32
     assert whole.trial.plan is not None

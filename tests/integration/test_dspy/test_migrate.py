@@ -21,7 +21,7 @@ from bindu.dspy.postgres.queries import parse
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.units import Closing, FirstRequest
 from bindu.settings import StorageSettings
-from conftest import execute
+from conftest import execute, fetch, value
 from samples import AGENT, a_rollout, a_task, a_vote, id_at
 
 KNOWN = migrate.migrations()
@@ -43,16 +43,14 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *known: Migration) -> None:
 
 
 async def tables(url: str) -> set[str]:
-    connection = await asyncpg.connect(url)
-    found = await connection.fetch("SELECT relname FROM pg_class WHERE relnamespace::regnamespace::text = 'bindu_dspy'")
-    await connection.close()
+    found = await fetch(url, "SELECT relname FROM pg_class WHERE relnamespace::regnamespace::text = 'bindu_dspy'")
     return {table["relname"] for table in found}
 
 
 async def description(url: str) -> list[str]:
     """The whole schema, one line per column, constraint, index and view, in no storage's order."""
-    connection = await asyncpg.connect(url)
-    found = await connection.fetch(
+    found = await fetch(
+        url,
         """
         SELECT format('%s.%s %s %s %s', attrelid::regclass, attname, format_type(atttypid, atttypmod), attnotnull,
             pg_get_expr(adbin, adrelid)) AS line
@@ -67,9 +65,8 @@ async def description(url: str) -> list[str]:
         UNION ALL
         SELECT definition FROM pg_views WHERE schemaname = 'bindu_dspy'
         ORDER BY line
-        """
+        """,
     )
-    await connection.close()
     return [line["line"] for line in found]
 
 
@@ -136,11 +133,10 @@ async def check_what_the_first_release_wrote(url: str) -> None:
 
 async def files(url: str) -> dict[str, int]:
     """Where each table's rows lie; a table that is rewritten moves."""
-    connection = await asyncpg.connect(url)
-    found = await connection.fetch(
-        "SELECT relname, relfilenode FROM pg_class WHERE relnamespace = 'bindu_dspy'::regnamespace AND relkind = 'r'"
+    found = await fetch(
+        url,
+        "SELECT relname, relfilenode FROM pg_class WHERE relnamespace = 'bindu_dspy'::regnamespace AND relkind = 'r'",
     )
-    await connection.close()
     return {table["relname"]: table["relfilenode"] for table in found}
 
 
@@ -210,17 +206,13 @@ async def test_connecting_gives_a_blank_database_our_schema_and_leaves_the_rest_
     storage = await PostgresStorage.connect(blank_url, StorageSettings())
     await storage.bootstrap("default", "Be kind.")
     await storage.close()
-    connection = await asyncpg.connect(blank_url)
-    public = await connection.fetch("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+    public = await fetch(blank_url, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace")
     assert {table["relname"] for table in public} == {"tasks", "task_feedback"}
-    await connection.close()
 
 
 async def test_eight_that_connect_at_once_migrate_once(blank_url: str) -> None:
     opened = await asyncio.gather(*(PostgresStorage.connect(blank_url, StorageSettings(pool_size=1)) for _ in range(8)))
-    connection = await asyncpg.connect(blank_url)
-    assert await connection.fetchval("SELECT count(*) FROM bindu_dspy.migrations") == len(KNOWN)
-    await connection.close()
+    assert await value(blank_url, "SELECT count(*) FROM bindu_dspy.migrations") == len(KNOWN)
     for storage in opened:
         await storage.close()
 

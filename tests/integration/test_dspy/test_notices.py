@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -21,7 +22,7 @@ from bindu.dspy.prompt_selector import select_prompt_with_canary, stop_prompt_re
 from bindu.dspy.prompts import bootstrap_prompt, insert_prompt, update_prompt_status, update_prompt_traffic
 from bindu.dspy.storage import use_storage
 from bindu.settings import StorageSettings
-from conftest import execute
+from conftest import execute, until, value
 from samples import AGENT, a_rollout, open_trial
 
 LISTENERS = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
@@ -48,18 +49,30 @@ async def serving(storage: PostgresStorage) -> AsyncIterator[PostgresStorage]:
     await stop_prompt_refresh()
 
 
-async def value(url: str, query: str) -> Any:
-    connection = await asyncpg.connect(url)
-    try:
-        return await connection.fetchval(query)
-    finally:
-        await connection.close()
-
-
-async def until(url: str, query: str, expected: object) -> None:
+async def caught_up(url: str, *hearing: list[str]) -> None:
+    """Wait until a new word is heard, which is not kept: notices come in order, so no earlier one is still to come."""
+    word = str(uuid4())
+    await execute(url, f"SELECT pg_notify('bindu_dspy_moved', '{word}')")
     async with asyncio.timeout(10):
-        while await value(url, query) != expected:  # noqa: ASYNC110 - the server has no event to wait for
-            await asyncio.sleep(0.02)
+        for heard in hearing:
+            while word not in heard:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            heard.remove(word)
+
+
+async def the_last_poll() -> None:
+    """Wait until the next one is an hour away."""
+    now = asyncio.get_running_loop().time()
+    async with asyncio.timeout(10):
+        while (timer := prompt_selector._refresher()._timer) is None or timer.when() < now + 60:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def loaded() -> None:
+    """Wait until every load that was asked for is over."""
+    for watched in prompt_selector._refresher().watched.values():
+        if watched.loading is not None:
+            await watched.loading
 
 
 async def served(arm: str, unit_id: str | None = None) -> float:
@@ -103,21 +116,26 @@ async def test_only_the_agent_whose_traffic_moved_is_read_again(
         asked.append(agent_id)
         return await read(agent_id)
 
-    experiment = await open_trial(serving, share=1 - 1e-9)
+    await open_trial(serving, share=1 - 1e-9)
     await served("candidate", "unit")
     monkeypatch.setattr(serving, "serving", counted)
+    heard: list[str] = []
+    await serving.listen(heard.append)
     for _ in range(20):
         await execute(postgres_url, f"SELECT pg_notify('bindu_dspy_moved', '{AGENT}') FROM generate_series(1, 50)")
-    await asyncio.sleep(0.1)
+    await caught_up(postgres_url, heard)
+    await loaded()
     assert set(asked) == {AGENT}
-    assert experiment.id == 1
 
 
 @pytest.mark.usefixtures("rare")
 async def test_of_many_notices_during_a_slow_load_one_more_load_follows(
     serving: PostgresStorage, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await until(postgres_url, f"SELECT count(*) {LISTENERS}", 1)
+    await the_last_poll()
+    await prompt_selector._refresher()._listening  # which asks for what moved before
+    heard: list[str] = []
+    await serving.listen(heard.append)
     loads, go_on = 0, asyncio.Event()
     read = serving.serving
 
@@ -136,10 +154,11 @@ async def test_of_many_notices_during_a_slow_load_one_more_load_follows(
     monkeypatch.setattr(serving, "serving", read)
     await open_trial(serving, share=1 - 1e-9)  # after the slow load has read
     monkeypatch.setattr(serving, "serving", slow)
+    await caught_up(postgres_url, heard)
     go_on.set()
     await served("candidate", "unit")
-    await asyncio.sleep(0.1)
-    assert loads <= 3
+    await loaded()
+    assert loads == 2
 
 
 async def test_a_rollout_that_did_not_happen_is_not_announced(storage: PostgresStorage, postgres_url: str) -> None:
@@ -150,14 +169,11 @@ async def test_a_rollout_that_did_not_happen_is_not_announced(storage: PostgresS
     await storage.apply(rollout)
     with pytest.raises(StaleRolloutError):
         await storage.apply(rollout)
-    await execute(postgres_url, "SELECT pg_notify('bindu_dspy_moved', 'last')")
-    async with asyncio.timeout(5):
-        while "last" not in heard:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    assert heard == [AGENT, "last"]
+    await caught_up(postgres_url, heard)
+    assert heard == [AGENT]
 
 
-async def test_an_id_too_long_for_a_notice_moves_without_one(storage: PostgresStorage) -> None:
+async def test_an_id_too_long_for_a_notice_moves_without_one(storage: PostgresStorage, postgres_url: str) -> None:
     heard: list[str] = []
     await storage.listen(heard.append)
     agent_id = "a" * 9_000
@@ -165,6 +181,7 @@ async def test_an_id_too_long_for_a_notice_moves_without_one(storage: PostgresSt
     found = await storage.serving(agent_id)
     assert found is not None
     assert found.candidate is not None
+    await caught_up(postgres_url, heard)
     assert heard == []
 
 
@@ -178,11 +195,11 @@ async def test_listening_twice_is_listening_once_and_the_last_who_leaves_hangs_u
     assert began == [True, False, False]
     await storage.bootstrap(AGENT, "You help.")
     await until(postgres_url, f"SELECT count(*) {LISTENERS}", 1)
-    await asyncio.sleep(0.05)
+    await caught_up(postgres_url, first, second)
     assert (first, second) == ([AGENT], [AGENT])
     await storage.unlisten(hear_first)
     await storage.bootstrap("other", "You sell.")
-    await asyncio.sleep(0.05)
+    await caught_up(postgres_url, second)
     assert (first, second) == ([AGENT], [AGENT, "other"])
     await storage.unlisten(hear_second)
     await until(postgres_url, f"SELECT count(*) {LISTENERS}", 0)
@@ -203,7 +220,7 @@ async def test_a_killed_listener_falls_back_to_polls_and_listens_again(
             await served("candidate", "unit")
         await until(postgres_url, f"SELECT count(*) {LISTENERS} AND pid <> {before}", 1)
     prompt_selector.POLL_SECONDS = 3600.0
-    await asyncio.sleep(0.2)  # the last poll is over
+    await the_last_poll()
     await update_prompt_status(candidate, "rolled_back")
     await served("active", "unit")
     assert caplog.records == []
@@ -219,7 +236,10 @@ async def test_what_moved_while_nobody_listened_is_read_after_listening_again(
     refresher._timer.cancel()  # and no poll comes
     await open_trial(serving, share=1 - 1e-9)
     await execute(postgres_url, f"SELECT pg_terminate_backend(pid) {LISTENERS}")
-    await asyncio.sleep(0.1)
+    assert serving._ear is not None
+    async with asyncio.timeout(10):
+        while not serving._ear.is_closed():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     await refresher._listen()
     assert await served("candidate", "unit") < 1
 
@@ -248,13 +268,22 @@ async def test_where_listening_is_impossible_polls_remain_and_that_is_said_once(
     monkeypatch.setattr(prompt_selector, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(prompt_selector, "LISTEN_AGAIN_SECONDS", 0.1)
     monkeypatch.setattr(notices, "_HEAR_SECONDS", 0.1)
-    dial = storage._dial
-    monkeypatch.setattr(storage, "_dial", partial(dial, connection_class=Deaf) if how == "deaf" else refused)
+    dial, tries = storage._dial, 0
+    impossible = partial(dial, connection_class=Deaf) if how == "deaf" else refused
+
+    async def tried() -> asyncpg.Connection:
+        nonlocal tries
+        tries += 1
+        return await impossible()
+
+    monkeypatch.setattr(storage, "_dial", tried)
     await bootstrap_prompt("You help.")
     await select_prompt_with_canary()
     await insert_prompt("You help well.", "candidate", 1 - 1e-9)
     await served("candidate", "unit")
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(10):
+        while tries < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     [record] = caplog.records
     assert "polls still bring them" in record.message
     assert ("STORAGE__LISTEN=false" if how == "deaf" else "too many clients") in record.message
@@ -286,6 +315,7 @@ async def test_a_connection_that_went_deaf_is_found_out_and_renewed(
     assert await storage.listen(hear)
     await storage.bootstrap(AGENT, "You help.")
     await until(postgres_url, f"SELECT count(*) {LISTENERS}", 1)
+    await caught_up(postgres_url, heard)
     assert heard == [AGENT]
 
 
@@ -308,7 +338,7 @@ async def test_whoever_stops_refreshing_or_closes_the_storage_hangs_up(postgres_
         await (stop or storage.close)()
         await until(postgres_url, f"SELECT count(*) {LISTENERS}", 0)
         await stop_prompt_refresh()
-        assert not await storage.listen(print) if stop is None else True
+        assert await storage.listen(print) is (stop is not None)  # a storage that was closed never listens again
         await storage.close()
 
 

@@ -11,13 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from bindu.dspy.barred import unpardoned
 from bindu.dspy.canary.champion import open_champion_test
-from bindu.dspy.canary.controller import run_step
+from bindu.dspy.canary.controller import next_step, run_step, why_no_step
 from bindu.dspy.champion import is_champion_test
 from bindu.dspy.errors import BarredTextError, NoActivePromptError
 from bindu.dspy.models import Experiment
-from bindu.dspy.opening import check_not_barred, trial_policy
+from bindu.dspy.opening import check_may_open, trial_policy
 from bindu.dspy.planning import fitted
 from bindu.dspy.policy import Policy
 from bindu.dspy.postgres.storage import PostgresStorage
@@ -59,8 +58,7 @@ async def opened(storage: PostgresStorage, number: int) -> Experiment:
 
 
 async def barring(storage: PostgresStorage) -> list[int]:
-    found = unpardoned(await storage.tried_texts(AGENT), await storage.prompts(AGENT))
-    return [text.prompt_id for text in found]
+    return [text.prompt_id for text in await storage.barred_texts(AGENT)]
 
 
 async def end(number: int, status: str, *, now: datetime | None = None) -> None:
@@ -149,7 +147,7 @@ async def test_a_text_that_lost_is_refused_until_a_person_says_again(storage: Po
 async def test_a_text_much_like_one_that_lost_is_refused_as_far_as_the_setting_goes() -> None:
     await lose()
     reworded = LOSER.replace("one sentence", "two sentences")
-    await check_not_barred(reworded)
+    await check_may_open(reworded)
     app_settings.dspy.canary.similar_text = 0.5
     with pytest.raises(BarredTextError):
         await insert_prompt(reworded, "candidate", 0.1)
@@ -214,6 +212,16 @@ async def test_after_five_promotions_the_first_prompt_is_the_candidate(storage: 
     assert await open_champion_test(AGENT, NOON + 6 * DAY) is None  # it is on trial
 
 
+async def test_before_the_champion_comes_back_it_is_foretold(storage: PostgresStorage) -> None:
+    app_settings.dspy.canary.champion_promotions = 1
+    await bootstrap_prompt("You help.", now=NOON - DAY)
+    assert "nothing to do" in await why_no_step(now=NOON)
+    await promote(1)
+    assert await next_step(now=NOON + DAY) is None
+    assert "prompt 1, the champion, is due: the next run puts it on trial" in await why_no_step(now=NOON + DAY)
+    assert len(await storage.experiments(AGENT)) == 1
+
+
 async def test_a_run_that_brings_the_champion_back_says_so(storage: PostgresStorage) -> None:
     app_settings.dspy.canary.champion_promotions = 1
     await bootstrap_prompt("You help.", now=NOON - DAY)
@@ -233,9 +241,9 @@ async def test_a_beaten_champion_hands_over_and_bars_nothing(storage: PostgresSt
     test = await open_champion_test(AGENT, NOON + DAY)
     assert test is not None
     await end(test.candidate_id, "rolled_back", now=NOON + 2 * DAY)
-    assert [text.prompt_id for text in await storage.tried_texts(AGENT)] == [test.candidate_id]
+    assert (await storage.experiments(AGENT))[0].outcome == "rolled_back"
     assert await barring(storage) == []
-    await check_not_barred(f"{LOSER} Thank them.")
+    await check_may_open(f"{LOSER} Thank them.")
     assert await open_champion_test(AGENT, NOON + 1000 * DAY) is None  # the active prompt is the champion now
     await promote(1, first=3)
     again = await open_champion_test(AGENT, NOON + 5 * DAY)

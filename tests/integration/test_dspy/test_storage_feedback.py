@@ -18,17 +18,14 @@ from bindu.dspy.models import Feedback, TaskQuery
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import Storage
 from bindu.settings import StorageSettings
+from conftest import fetch
 from samples import AGENT, a_task, a_vote, open_trial
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 async def stored_votes(url: str) -> list[asyncpg.Record]:
-    connection = await asyncpg.connect(url)
-    try:
-        return await connection.fetch("SELECT * FROM bindu_dspy.task_feedback ORDER BY id")
-    finally:
-        await connection.close()
+    return await fetch(url, "SELECT * FROM bindu_dspy.task_feedback ORDER BY id")
 
 
 async def some_tasks(storage: Storage, count: int, agent_id: str = AGENT) -> list[UUID]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -26,6 +25,7 @@ from bindu.dspy.errors import (
 )
 from bindu.dspy.models import Rollout, Serving, TrainingRun, Trial
 from bindu.dspy.storage import Storage
+from conftest import everything
 from faults import Event, Manner, Moment, break_writes, mend_writes
 from samples import AGENT, a_rollout, a_task, a_vote, open_trial
 
@@ -42,18 +42,6 @@ async def now_serving(storage: Storage, agent_id: str = AGENT) -> Serving:
     serving = await storage.serving(agent_id)
     assert serving is not None
     return serving
-
-
-async def everything(url: str) -> dict[str, list[asyncpg.Record]]:
-    """Every row that a rollout may touch."""
-    connection = await asyncpg.connect(url)
-    try:
-        return {
-            table: await connection.fetch(f"SELECT * FROM bindu_dspy.{table} ORDER BY 1, 2")
-            for table in ("prompts", "serving", "experiments", "decisions", "training_runs")
-        }
-    finally:
-        await connection.close()
 
 
 async def test_a_trial_makes_a_candidate_an_experiment_and_a_decision(storage: Storage) -> None:

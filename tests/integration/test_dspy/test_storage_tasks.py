@@ -16,18 +16,10 @@ from bindu.dspy.models import Task, TaskQuery
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import Storage
 from bindu.settings import StorageSettings
-from conftest import execute
+from conftest import execute, fetch
 from samples import AGENT, a_rollout, a_task, a_vote, open_trial
 
 EVERYTHING = TaskQuery(agent_id=AGENT, limit=10_000, require_feedback=False)
-
-
-async def fetch(url: str, query: str, *arguments: object) -> list[asyncpg.Record]:
-    connection = await asyncpg.connect(url)
-    try:
-        return await connection.fetch(query, *arguments)
-    finally:
-        await connection.close()
 
 
 async def test_no_tasks_are_no_work(storage: Storage) -> None:

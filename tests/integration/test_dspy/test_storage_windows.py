@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,7 +15,8 @@ from hypothesis import strategies as st
 from bindu.dspy.errors import BinduError, StaleRolloutError, StorageUnavailableError
 from bindu.dspy.models import Experiment
 from bindu.dspy.storage import Storage
-from bindu.dspy.units import Closing, CountedUnit, ShareChange, TriedText
+from bindu.dspy.units import BarredText, Closing, CountedUnit, ShareChange
+from conftest import everything
 from faults import Event, Manner, Moment, break_writes, mend_writes
 from samples import AGENT, a_rollout, a_task, a_vote, open_trial
 
@@ -38,18 +38,6 @@ async def on_trial(storage: Storage, *unit_ids: str) -> Experiment:
     await storage.add_tasks(tasks)
     await storage.add_feedback([a_vote(task.id, rater_id="ann", created_at=ONE) for task in tasks])
     return experiment
-
-
-async def everything(url: str) -> dict[str, list[asyncpg.Record]]:
-    """Every row that closing a window may touch."""
-    connection = await asyncpg.connect(url)
-    try:
-        return {
-            table: await connection.fetch(f"SELECT * FROM bindu_dspy.{table} ORDER BY 1, 2, 3")
-            for table in ("prompts", "serving", "experiments", "decisions", "units")
-        }
-    finally:
-        await connection.close()
 
 
 async def test_a_closed_window_leaves_its_evidence_its_units_and_its_decision(storage: Storage) -> None:
@@ -258,7 +246,7 @@ async def test_share_changes_count_the_epochs_as_serving_does(
     assert changes == [ShareChange(epoch=epoch, share=one.share_after, at=one.at) for epoch, one in enumerate(moved)]
 
 
-async def test_texts_that_ended_unpromoted_are_remembered_newest_first(storage: Storage) -> None:
+async def test_texts_that_ended_unpromoted_are_barred_newest_first(storage: Storage) -> None:
     endings: list[tuple[str, Callable[[float], float]]] = [
         ("rolled_back", lambda _: 0.0),
         ("promoted", lambda _: 1.0),
@@ -269,10 +257,24 @@ async def test_texts_that_ended_unpromoted_are_remembered_newest_first(storage: 
         await storage.apply(await a_rollout(storage, share_after=share(0.1), outcome=outcome))
     await open_trial(storage, text="Be kind, on trial.")
     await open_trial(storage, "another", text="Be kind, elsewhere.")
-    assert await storage.tried_texts(AGENT) == [
-        TriedText(prompt_id=4, text="Be kind, says 2.", experiment_id=3, outcome="inconclusive"),
-        TriedText(prompt_id=2, text="Be kind, says 0.", experiment_id=1, outcome="rolled_back"),
-    ]
+    newest = BarredText(prompt_id=4, text="Be kind, says 2.", experiment_id=3, outcome="inconclusive")
+    oldest = BarredText(prompt_id=2, text="Be kind, says 0.", experiment_id=1, outcome="rolled_back")
+    assert await storage.barred_texts(AGENT) == [newest, oldest]
+    await storage.set_retired_status(AGENT, newest.prompt_id, "deprecated")
+    assert await storage.barred_texts(AGENT) == [oldest]
+    await storage.set_retired_status(AGENT, newest.prompt_id, "rolled_back")
+    assert await storage.barred_texts(AGENT) == [newest, oldest]
+
+
+async def test_what_bars_nothing_takes_no_place_among_the_barred_texts(
+    storage: Storage, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bindu.dspy.postgres.units._MOST_TEXTS", 2)
+    for number, origin in enumerate(["manual", "simba", "simba", "champion", "simba"]):
+        experiment = await open_trial(storage, text=f"Be kind, says {number}.", origin=origin)
+        await storage.apply(await a_rollout(storage, share_after=0.0, outcome="rolled_back"))
+    await storage.set_retired_status(AGENT, experiment.candidate_id, "deprecated")
+    assert [barred.text for barred in await storage.barred_texts(AGENT)] == ["Be kind, says 2.", "Be kind, says 1."]
 
 
 numbers = st.floats(-1e12, 1e12, allow_nan=False)

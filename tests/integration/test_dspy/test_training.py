@@ -263,6 +263,21 @@ async def test_a_prompt_much_like_one_that_lost_its_trial_is_not_tried_again(sto
     assert await is_stable(storage)
 
 
+async def test_a_prompt_that_lost_its_trial_is_refused_for_one_reason(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    number = await insert_prompt(IDEAL_PROMPT, "candidate", 0.1)
+    await update_prompt_status(number, "rolled_back")
+    await insert_prompt(IDEAL_PROMPT, "rolled_back", 0)
+    await insert_prompt(BAD_PROMPT, "rolled_back", 0)
+    with pytest.raises(TrainingRefusedError, match=f"much like prompt {number}, which was tried before"):
+        await train_async(Proposes(IDEAL_PROMPT, BAD_PROMPT), engine=SimulatedEngine(0))
+    refusals = (await only_run(storage)).details["prompt_refusals"]
+    assert [(one["candidate"], one["rule"]) for one in refusals if one["rule"] in ("tried", "rolled_back")] == [
+        (0, "tried"),
+        (1, "rolled_back"),
+    ]
+
+
 async def test_when_the_best_idea_breaks_a_rule_the_next_one_is_taken(storage: PostgresStorage) -> None:
     await talk(storage, 210)
     with_address = f"{IDEAL_PROMPT}\n- Tell them to write to boss@shop.example."

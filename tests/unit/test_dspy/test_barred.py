@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bindu.dspy.barred import barred_by
 from bindu.dspy.errors import BarredTextError
-from bindu.dspy.units import TriedText
+from bindu.dspy.units import BarredText
 
 SHORT = "You are a support agent. Be kind, answer in one sentence and never promise a refund."
 LONG = " ".join(f"Rule {number}: when case {number * 7} comes up, do thing {number * 13}." for number in range(100))
@@ -19,8 +19,8 @@ WORDS = ["kind", "brief", "polite", "never", "always", "refund", "order", "parce
 texts = st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join)
 
 
-def tried(text: str, number: int = 2) -> TriedText:
-    return TriedText(prompt_id=number, text=text, experiment_id=1, outcome="inconclusive")
+def tried(text: str, number: int = 2) -> BarredText:
+    return BarredText(prompt_id=number, text=text, experiment_id=1, outcome="inconclusive")
 
 
 def alike(one: str, other: str, similar: float) -> bool:
@@ -114,9 +114,7 @@ def test_texts_of_signs_alone_are_told_apart() -> None:
     assert alike("\U0001f642", "\U0001f642\n", 1.0)
 
 
-@pytest.mark.parametrize(
-    ("outcome", "how"), [("rolled_back", "was rolled back"), ("inconclusive", "showed no clear gain")]
-)
+@pytest.mark.parametrize(("outcome", "how"), [("rolled_back", "was rolled back"), ("inconclusive", "ended undecided")])
 def test_the_error_says_what_lost_and_how_to_try_it_again(outcome: str, how: str) -> None:
     error = BarredTextError(3, 7, outcome)
     assert isinstance(error, ValueError)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bindu.dspy.evidence import Standing
-from bindu.dspy.policy import Policy, threshold
+from bindu.dspy.evidence import Standing, threshold
+from bindu.dspy.policy import Policy
 from bindu.dspy.rules.base import Move
 from bindu.dspy.rules.evidence import EvidenceInputs, StratumCount, Win, decide, move
 from bindu.dspy.units import CountedUnit
@@ -144,7 +144,7 @@ WINNING: list[Layer] = [
 ]
 NO_WIN: list[Layer] = [
     ({"futility": 9.0}, "not better by 0.03"),
-    ({"age_hours": 336.0}, "no clear gain in 14 days"),
+    ({"age_hours": 336.0}, "ended undecided after 14 days"),
     ({"harm": log(4)}, "Harm is possible"),
     ({"harm": log(2)}, "Harm is not ruled out"),
     ({"share": 0.5}, "Not decided"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from bindu.dspy.canary.verbs import Verb
 from bindu.dspy.cli import canary
 from bindu.dspy.cli.app import app
 
@@ -35,3 +36,7 @@ def test_an_option_before_a_verb_of_the_canary_is_sent_behind_it(verb: str, opti
 def test_no_other_group_takes_options_that_it_could_drop() -> None:
     takers = {name for name, group in GROUPS.items() if hasattr(group, "commands") and group.params}
     assert takers == {"canary"}
+
+
+def test_whatever_a_person_may_order_has_a_command() -> None:
+    assert {command.name for command in canary.app.registered_commands} >= set(get_args(Verb))

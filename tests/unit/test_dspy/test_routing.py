@@ -119,3 +119,9 @@ def test_the_assignment_of_a_unit_is_the_same_in_every_version() -> None:
     salt = salt_of("support", 1)
     arms = "".join(arm_of(f"unit-{number}", salt, 0.3)[0] for number in range(40))
     assert arms == "aaacaacacaaaaaaacaacacacaaaaccaccacaaacc"
+
+
+def test_an_id_too_long_to_stay_in_memory_leaves_the_others_there() -> None:
+    pins = {str(number): "active" for number in range(10_000)}
+    select(serving(0.5), "a" * 300, 0.0, pins)  # type: ignore[arg-type]
+    assert len(pins) == 10_000

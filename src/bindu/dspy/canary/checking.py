@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from bindu.dspy.canary.looking import evidence_of, frozen_policy
-from bindu.dspy.decision import replay
+import msgspec
+
+from bindu.dspy.canary.looking import evidence_of
+from bindu.dspy.decision import policy_of, replay
 from bindu.dspy.errors import NoExperimentError, UnknownDecisionError, UnknownRuleError
-from bindu.dspy.evidence import Evidence, Window, fold, start_after_win
+from bindu.dspy.evidence import Evidence, Standing, Window, fold, start_after_win
 from bindu.dspy.models import Decision, Experiment
 from bindu.dspy.rules.base import Move
+from bindu.dspy.rules.evidence import winning_log
 from bindu.dspy.storage import Storage, agent_named, get_storage
 from bindu.dspy.units import CountedUnit
 from bindu.dspy.windows import is_edited, windows_of
@@ -115,12 +118,16 @@ async def _rebuilt(
     storage: Storage, experiment: Experiment, decisions: list[Decision], counted: list[CountedUnit], *, through: int
 ) -> Evidence:
     """The evidence after a window, from the units that the log holds."""
-    policy = frozen_policy(experiment)
+    policy = policy_of(experiment.policy)
     shares = {change.epoch: change.share for change in await storage.share_changes(experiment.agent_id, experiment.id)}
     requests = await storage.first_requests(experiment.agent_id, experiment.id)
     firsts = [first for first in requests if first.window is not None and first.window <= through]
     won = [decision for decision in decisions if decision.verdict == "won"]
-    wins = {decision.closed_window: _winning_log(decision) for decision in won if decision.closed_window is not None}
+    wins = {
+        decision.closed_window: winning_log(msgspec.convert(decision.evidence, Standing), policy)
+        for decision in won
+        if decision.closed_window is not None
+    }
     held = {window.number: window for window in windows_of(firsts, counted, shares, policy)}
     evidence = Evidence()
     for number in sorted(number for number in {*held, *wins, through} if 0 < number <= through):
@@ -128,11 +135,6 @@ async def _rebuilt(
         if number in wins:
             evidence = start_after_win(evidence, wins[number])
     return evidence
-
-
-def _winning_log(decision: Decision) -> float:
-    goal = decision.inputs["policy"]["goal"]
-    return float(decision.evidence["superiority" if goal == "better" else "non_inferiority"])
 
 
 def _gaps(decisions: list[Decision]) -> list[str]:

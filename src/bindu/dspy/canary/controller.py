@@ -8,7 +8,7 @@ from math import isclose
 from typing import TYPE_CHECKING, Any, Literal
 
 from bindu.dspy.arguments import checked_time
-from bindu.dspy.canary.champion import open_champion_test
+from bindu.dspy.canary.champion import due_champion, open_champion_test
 from bindu.dspy.canary.judging import judge_arrivals
 from bindu.dspy.canary.looking import closes_at, evidence_of, look
 from bindu.dspy.decision import by_means, last_step_at, move_to, policy_of
@@ -125,15 +125,18 @@ async def next_step(*, agent_id: str | None = None, now: datetime | None = None)
     return None if decided is None else decided[0]
 
 
-async def why_no_step(*, agent_id: str | None = None) -> str:
-    """A sentence on what ``run_step`` waits for when it has nothing to decide."""
-    storage, agent = await get_storage(), agent_named(agent_id)
+async def why_no_step(*, agent_id: str | None = None, now: datetime | None = None) -> str:
+    """A sentence on what ``run_step`` waits for when it has no rollout to apply."""
+    storage, agent, at = await get_storage(), agent_named(agent_id), checked_time(now)
     serving = await storage.serving(agent)
     if serving is None:
         return no_prompt_sentence(agent)
     running = serving.experiment_id
     experiment = None if running is None else await storage.experiment(agent, running)
     if experiment is None:
+        due = await due_champion(agent, at or await storage.now())
+        if due is not None:
+            return f"No candidate is on trial; prompt {due[1].id}, the champion, is due: the next run puts it on trial."
         return "No candidate is on trial: nothing to do."
     when = closes_at(experiment, await evidence_of(storage, experiment))
     return f"The next window closes at {when:%Y-%m-%d %H:%M %Z}: nothing to decide until then."

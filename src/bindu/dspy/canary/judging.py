@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import blake2b
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from bindu.dspy.canary.looking import frozen_policy
+from bindu.dspy.decision import policy_of
 from bindu.dspy.extractor import clean_messages
 from bindu.dspy.models import Experiment, JsonObject, Rollout
+from bindu.dspy.routing import LINE, salt_of
 from bindu.dspy.storage import Storage
 from bindu.dspy.units import Closing
 from bindu.settings import app_settings
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["MOST_JUDGED", "exchange_of", "judge_arrivals", "sampled"]
 
 MOST_JUDGED = 200  # units per run
-LINE = 2.0**64
 _NEWEST_RUNS = 10  # among them is the one of the candidate on trial: until its trial ends, none can begin
 
 logger = get_logger("bindu.dspy.canary.judging")
@@ -43,7 +42,7 @@ async def judge_arrivals(
     if closing is None or not share or rollout.share_after == 0:
         return False
     experiment = await storage.experiment(rollout.agent_id, rollout.experiment_id)
-    if experiment is None or not frozen_policy(experiment).judged:
+    if experiment is None or not policy_of(experiment.policy).judged:
         return False
     arrived = (unit_id for unit_id, _ in closing.firsts if unit_id not in closing.judged)
     chosen = sampled(arrived, experiment, share)[:MOST_JUDGED]
@@ -57,12 +56,12 @@ def sampled(unit_ids: Iterable[str], experiment: Experiment, share: float) -> li
 
     So every controller chooses the same ones, and whoever stops in the middle has judged a smaller share.
     """
-    name = f"{experiment.agent_id}\0{experiment.id}".encode("utf-8", "surrogatepass")
-    key = blake2b(name, digest_size=16).digest()
+    salt = salt_of(experiment.agent_id, experiment.id, b"judge")
 
     def place(unit_id: str) -> int:
-        unit = unit_id.encode("utf-8", "surrogatepass")
-        return int.from_bytes(blake2b(unit, digest_size=8, key=key, person=b"judge").digest())
+        hashed = salt.copy()
+        hashed.update(unit_id.encode("utf-8", "surrogatepass"))
+        return int.from_bytes(hashed.digest())
 
     places = {unit_id: place(unit_id) for unit_id in unit_ids}
     return sorted((unit_id for unit_id in places if places[unit_id] < share * LINE), key=lambda one: (places[one], one))

@@ -16,7 +16,7 @@ from bindu.dspy.storage import Storage
 from bindu.dspy.units import Closing
 from bindu.dspy.windows import Closed, close, end_of, last_closed, without_heaviest
 
-__all__ = ["Look", "closes_at", "evidence_of", "frozen_policy", "look"]
+__all__ = ["Look", "closes_at", "evidence_of", "look"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +27,6 @@ class Look:
     closing: Closing
 
 
-def frozen_policy(experiment: Experiment) -> Policy:
-    """The policy of an experiment whose rule leaves no number open. Raises UnknownRuleError."""
-    return policy_of(experiment.policy)
-
-
 async def evidence_of(storage: Storage, experiment: Experiment) -> Evidence:
     """The state after the last closed window."""
     stored = await storage.evidence(experiment.agent_id, experiment.id)
@@ -40,12 +35,12 @@ async def evidence_of(storage: Storage, experiment: Experiment) -> Evidence:
 
 def closes_at(experiment: Experiment, evidence: Evidence) -> datetime:
     """When the next window can be closed."""
-    return end_of(frozen_policy(experiment), _started(experiment), evidence.window + 1)
+    return end_of(policy_of(experiment.policy), _started(experiment), evidence.window + 1)
 
 
 async def look(storage: Storage, serving: Serving, experiment: Experiment, now: datetime) -> Look | None:
     """Fold the windows that have ended since the last decision, in order, and decide once; None when none has."""
-    policy, started_at = frozen_policy(experiment), _started(experiment)
+    policy, started_at = policy_of(experiment.policy), _started(experiment)
     before = await evidence_of(storage, experiment)
     through = last_closed(policy, started_at, now)
     if through <= before.window:
@@ -65,7 +60,7 @@ async def look(storage: Storage, serving: Serving, experiment: Experiment, now: 
         paused=experiment.paused,
         step_hours=(changes[-1].at - started_at) / timedelta(hours=1),
         strata=_counts(closed.windows),
-        without_heaviest=await _without_heaviest(storage, experiment, evidence, closed, shares),
+        without_heaviest=await _without_heaviest(storage, experiment, policy, evidence, closed=closed, shares=shares),
     )
     rollout = by_evidence(serving, inputs)
     if rollout.verdict == "won":
@@ -83,12 +78,18 @@ async def look(storage: Storage, serving: Serving, experiment: Experiment, now: 
 
 
 async def _without_heaviest(
-    storage: Storage, experiment: Experiment, evidence: Evidence, closed: Closed, shares: dict[int, float]
+    storage: Storage,
+    experiment: Experiment,
+    policy: Policy,
+    evidence: Evidence,
+    *,
+    closed: Closed,
+    shares: dict[int, float],
 ) -> float | None:
-    """Read the whole experiment, but only when a win is at stake."""
-    policy = frozen_policy(experiment)
+    """Read the whole experiment, but only when a win is at stake that does not wait for a person anyway."""
     hours = evidence.window * policy.window_hours
-    if evidence.won_window is None and not is_winning(standing(evidence), policy, hours):
+    at_stake = evidence.won_window is not None or is_winning(standing(evidence), policy, hours)
+    if evidence.feedback_alarm or not at_stake:
         return None
     counted = await storage.counted_units(experiment.agent_id, experiment.id)
     return without_heaviest((*counted, *closed.counted), shares, policy)

@@ -28,7 +28,6 @@ from bindu.dspy.cli.output import (
 from bindu.dspy.errors import InvalidArgumentError, StaleRolloutError
 from bindu.dspy.insights import agent_status, experiment_plan
 from bindu.dspy.models import Decision, Rollout
-from bindu.dspy.planning import GAIN
 from bindu.dspy.reports import AgentStatus
 from bindu.settings import agent_or_default
 
@@ -106,7 +105,10 @@ def explain(
 
 @app.command("plan")
 def plan(
-    gain: Annotated[float, typer.Option(help="The difference to see, in score points, 0 to 1.")] = GAIN,
+    gain: Annotated[
+        float | None,
+        typer.Option(help="The difference to see, in score points, 0 to 1; default .05, of not_worse the tolerance."),
+    ] = None,
     feedback_per_day: Annotated[float | None, typer.Option(help="Votes; default the past week's.")] = None,
     share: Annotated[float | None, typer.Option(help="The candidate's at the start; default the setting.")] = None,
     agent: AgentOption = None,
@@ -137,79 +139,39 @@ def check(agent: AgentOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(DIFFERENT)
 
 
-@app.command("pause")
-def pause(
-    reason: ReasonOption,
-    actor: ActorOption = None,
-    dry_run: DryRunOption = False,
-    agent: AgentOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Forbid that the candidate's share rises; evidence and stops run on.
+def _register(verb: Verb, text: str) -> None:
+    """A command of its own for what a person may order; all of them take the same options."""
 
-    Example: bindu canary pause --reason 'A release is under way.'
-    """
-    _say("pause", reason, actor, dry_run=dry_run, agent=agent, as_json=as_json)
-
-
-@app.command("resume")
-def resume(
-    reason: ReasonOption,
-    actor: ActorOption = None,
-    dry_run: DryRunOption = False,
-    agent: AgentOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Allow again that the candidate's share rises.
-
-    Example: bindu canary resume --reason 'The release is out.'
-    """
-    _say("resume", reason, actor, dry_run=dry_run, agent=agent, as_json=as_json)
+    @app.command(verb, help=text)
+    def order(
+        reason: ReasonOption,
+        actor: ActorOption = None,
+        dry_run: DryRunOption = False,
+        agent: AgentOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        _say(verb, reason, actor, dry_run=dry_run, agent=agent, as_json=as_json)
 
 
-@app.command("abort")
-def abort(
-    reason: ReasonOption,
-    actor: ActorOption = None,
-    dry_run: DryRunOption = False,
-    agent: AgentOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """End the experiment without a judgement on the candidate; the active prompt gets all traffic.
+_ORDERS: dict[Verb, str] = {
+    "pause": """Forbid that the candidate's share rises; evidence and stops run on.
 
-    Example: bindu canary abort --reason 'The shop was down for a day.'
-    """
-    _say("abort", reason, actor, dry_run=dry_run, agent=agent, as_json=as_json)
+    Example: bindu canary pause --reason 'A release is under way.'""",
+    "resume": """Allow again that the candidate's share rises.
 
+    Example: bindu canary resume --reason 'The release is out.'""",
+    "abort": """End the experiment without a judgement on the candidate; the active prompt gets all traffic.
 
-@app.command("promote")
-def promote(
-    reason: ReasonOption,
-    actor: ActorOption = None,
-    dry_run: DryRunOption = False,
-    agent: AgentOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Make the candidate the active prompt, whatever the evidence says.
+    Example: bindu canary abort --reason 'The shop was down for a day.'""",
+    "promote": """Make the candidate the active prompt, whatever the evidence says.
 
-    Example: bindu canary promote --reason 'It fixes the refund policy.'
-    """
-    _say("promote", reason, actor, dry_run=dry_run, agent=agent, as_json=as_json)
+    Example: bindu canary promote --reason 'It fixes the refund policy.'""",
+    "rollback": """Take all traffic from the candidate and end the experiment.
 
-
-@app.command("rollback")
-def rollback(
-    reason: ReasonOption,
-    actor: ActorOption = None,
-    dry_run: DryRunOption = False,
-    agent: AgentOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Take all traffic from the candidate and end the experiment.
-
-    Example: bindu canary rollback --reason 'It promises discounts.'
-    """
-    _say("rollback", reason, actor, dry_run=dry_run, agent=agent, as_json=as_json)
+    Example: bindu canary rollback --reason 'It promises discounts.'""",
+}
+for _verb, _text in _ORDERS.items():
+    _register(_verb, _text)
 
 
 async def _step(agent_id: str) -> tuple[Decision | None, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from math import exp
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from bindu.dspy.canary.checking import Explanation
 from bindu.dspy.cli.output import short, table
-from bindu.dspy.evidence import Standing
+from bindu.dspy.evidence import Standing, e_value
 from bindu.dspy.models import Decision, JsonObject
 from bindu.dspy.policy import Policy
 from bindu.dspy.reports import AgentStatus, PromptReport, TrialReport
@@ -23,7 +22,6 @@ from bindu.dspy.sentences import difference_of
 __all__ = ["explained", "status_parts"]
 
 DECISIONS: Final = 5  # the newest
-LARGEST: Final = 700.0  # of the logarithms that exp takes
 
 
 def status_parts(found: AgentStatus) -> Iterable[RenderableType]:
@@ -98,17 +96,20 @@ def _traffic(decision: Decision) -> str:
 
 def _tests(now: Standing, policy: Policy) -> Table:
     """Every test with its e-value and the e-value that decides."""
-    rows: list[tuple[str, float | None, float]] = [
-        ("the candidate is better", now.superiority, policy.alpha_win),
-        (f"it is not worse by {policy.tolerance:g}", now.non_inferiority, policy.alpha_win),
+    goals: dict[str, list[tuple[str, float | None, float]]] = {
+        "better": [
+            ("the candidate is better", now.superiority, policy.alpha_win),
+            (f"it is not better by {policy.gain:g}", now.futility, policy.alpha_futility),
+        ],
+        "not_worse": [(f"the candidate is not worse by {policy.tolerance:g}", now.non_inferiority, policy.alpha_win)],
+    }
+    rows = [
+        *goals[policy.goal],
         ("it is worse", now.harm, policy.alpha_harm),
         ("it is worse since the win", now.after_win, policy.alpha_after_win),
-        (f"it is not better by {policy.gain:g}", now.futility, policy.alpha_futility),
         ("units were not assigned by the shares", now.mismatch, policy.alpha_mismatch),
         ("it changes who votes", now.feedback_mismatch, policy.alpha_feedback_mismatch),
     ]
-    unused = {"better": 1, "not_worse": 0}[policy.goal]
-    del rows[unused]
     guards = sorted(now.guards.items())
     rows += [(f"guardrail: {name}", value, policy.alpha_guard / len(guards)) for name, value in guards]
     return table(
@@ -158,7 +159,7 @@ def _difference(now: Standing) -> str:
 
 
 def _e_value(log_value: float | None) -> str:
-    return "" if log_value is None else f"{exp(min(log_value, LARGEST)):.3g}"
+    return "" if log_value is None else f"{e_value(log_value):.3g}"
 
 
 def _without(inputs: JsonObject, *names: str) -> JsonObject:

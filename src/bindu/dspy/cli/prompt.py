@@ -11,7 +11,7 @@ from rich.table import Table
 from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, read_stdin, run, table
 from bindu.dspy.errors import UnknownPromptError
 from bindu.dspy.models import Prompt
-from bindu.dspy.opening import check_not_barred, told_at_opening
+from bindu.dspy.opening import check_may_open, told_at_opening
 from bindu.dspy.promptcheck import normalize_prompt
 from bindu.dspy.prompts import bootstrap_prompt, insert_prompt
 from bindu.dspy.storage import get_storage
@@ -86,8 +86,8 @@ async def _add(text: str, agent_id: str, *, again: bool, dry_run: bool) -> dict[
     status = "active" if first else "candidate"
     result: dict[str, Any] = {"id": None, "status": status, "traffic": share, "dry_run": dry_run}
     if dry_run:
-        if not first and not again:
-            await check_not_barred(clean, agent_id=agent_id)
+        if not first:
+            await check_may_open(clean, agent_id=agent_id, again=again)
         return result | {"sentence": f"Would become {status} with {share:.0%} of the traffic."}
     if first:
         result["id"] = (await bootstrap_prompt(clean, agent_id=agent_id))["id"]

@@ -114,8 +114,6 @@ class RolloutVerbs(Database):
 
     async def band(self, agent_id: str, experiment_id: int, *, limit: int) -> list[BandPoint]:
         check_limit(limit)
-        if not is_number(experiment_id):
-            return []
         found = await self._rows("band", agent_id=agent_id, experiment_id=experiment_id, limit=limit)
         return [BandPoint(**point) for point in found]
 

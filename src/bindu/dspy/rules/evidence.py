@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from math import exp, log
-from typing import Final
+from math import log
+from typing import Final, Literal
 
 import msgspec
 
-from bindu.dspy.evidence import Standing
+from bindu.dspy.evidence import NOTHING_LEFT, Standing, e_value, threshold
 from bindu.dspy.models import DIGITS, ExperimentOutcome, JsonObject
-from bindu.dspy.policy import Policy, threshold
+from bindu.dspy.policy import Policy
 from bindu.dspy.rules.base import Move, toward
 
-__all__ = ["NOTHING_LEFT", "EvidenceInputs", "StratumCount", "Win", "decide", "is_winning", "move", "winning_log"]
+__all__ = ["EvidenceInputs", "StratumCount", "Win", "decide", "is_winning", "move", "winning_log"]
 
-NOTHING_LEFT: Final = -1.0  # without the heaviest rater: a doubt for every goal
 BELOW_ALL: Final = 1 - 10**-DIGITS  # the ramp never promotes, whatever share its policy names
 
 
@@ -86,14 +85,18 @@ def decide(seen: EvidenceInputs) -> Move:
 
 def winning_log(standing: Standing, policy: Policy) -> float:
     """The log e-value that wins: of the goal that the policy names."""
-    return standing.superiority if policy.goal == "better" else standing.non_inferiority
+    return standing.superiority if _winning_test(policy) == "superiority" else standing.non_inferiority
+
+
+def _winning_test(policy: Policy) -> Literal["superiority", "non_inferiority"]:
+    return "superiority" if policy.goal == "better" else "non_inferiority"
 
 
 def _mismatched(seen: EvidenceInputs) -> Move | None:
     if seen.standing.mismatch < threshold(seen.policy.alpha_mismatch):
         return None
     reason = (
-        f"The units were not assigned by the shares (Bayes factor {_shown(seen.standing.mismatch)}): "
+        f"The units were not assigned by the shares (Bayes factor {e_value(seen.standing.mismatch):.3g}): "
         "what was compared cannot be trusted. Look for requests that are lost or recorded twice in one arm."
     )
     return _end(seen, "inconclusive", reason)
@@ -128,7 +131,7 @@ def _after_win(seen: EvidenceInputs) -> Move | None:
         return None
     harm = seen.standing.after_win or 0.0
     if harm >= threshold(seen.policy.alpha_after_win):
-        return _end(seen, "rolled_back", f"{_name(seen)} won and is worse since: e-value of harm {_shown(harm)}.")
+        return _end(seen, "rolled_back", f"{_name(seen)} won and is worse since: e-value of harm {e_value(harm):.3g}.")
     doubt = _doubt(seen)
     if doubt is not None:
         return replace(_stay(seen, doubt), verdict="ask")
@@ -143,7 +146,7 @@ def _wait(seen: EvidenceInputs, win: Win, harm: float) -> str | None:
     if win.hours < seen.policy.settle_hours:
         return f"its share rests for {seen.policy.settle_hours:g} hours"
     if harm >= log(seen.policy.settle_hold_at):
-        return f"but scores have dipped since (e-value of harm {_shown(harm)})"
+        return f"but scores have dipped since (e-value of harm {e_value(harm):.3g})"
     return None if _both_scored(seen) else "the next step needs new feedback on both prompts"
 
 
@@ -154,8 +157,8 @@ def _winning(seen: EvidenceInputs) -> Move | None:
     if doubt is not None:
         return replace(_stay(seen, doubt), verdict="ask")
     better = "better" if seen.policy.goal == "better" else _not_worse(seen.policy)
-    test = "superiority" if seen.policy.goal == "better" else "non_inferiority"
-    won = _stay(seen, f"{_name(seen)} is {better}: {_difference(seen)}, {_against(seen, test)}.")
+    against = _against(seen, _winning_test(seen.policy))
+    won = _stay(seen, f"{_name(seen)} is {better}: {_difference(seen)}, {against}.")
     return replace(won, verdict="won")
 
 
@@ -191,7 +194,7 @@ def _timed_out(seen: EvidenceInputs) -> Move | None:
     if seen.age_hours < seen.policy.timeout_hours:
         return None
     days = seen.age_hours / 24
-    return _end(seen, "inconclusive", f"{_name(seen)} showed no clear gain in {days:.0f} days: {_difference(seen)}.")
+    return _end(seen, "inconclusive", f"{_name(seen)} ended undecided after {days:.0f} days: {_difference(seen)}.")
 
 
 def _ramp(seen: EvidenceInputs) -> Move:
@@ -257,8 +260,4 @@ def _against(seen: EvidenceInputs, test: str) -> str:
         "harm": seen.policy.alpha_harm,
         "futility": seen.policy.alpha_futility,
     }
-    return f"e-value {_shown(getattr(seen.standing, test))}, {1 / alphas[test]:.3g} decides"
-
-
-def _shown(log_value: float) -> str:
-    return f"{exp(min(log_value, 700.0)):.3g}"
+    return f"e-value {e_value(getattr(seen.standing, test)):.3g}, {1 / alphas[test]:.3g} decides"

@@ -66,44 +66,23 @@ WHERE agent_id = :agent_id
     AND (closed_window IS NULL OR closed_window < :closed_window::integer)
 RETURNING id
 
--- name: lock_units
--- In the order of rate_units, before they are changed by two statements
-SELECT count(*)
-FROM (SELECT unit_id FROM unnest(:unit_ids::text[]) AS g (unit_id) ORDER BY unit_id) AS g
-CROSS JOIN LATERAL (
-    SELECT
-    FROM bindu_dspy.units
-    WHERE agent_id = :agent_id AND experiment_id = :experiment_id AND unit_id = g.unit_id
-    FOR NO KEY UPDATE
-) AS locked
-
--- name: take_in_units
--- As rate_units. With the judge's score as it was taken into account: one that came since is not
-INSERT INTO bindu_dspy.units AS u (agent_id, experiment_id, unit_id, arm, epoch, first_at, first_window, judged)
-SELECT :agent_id::text, :experiment_id::integer, g.unit_id, k.arm, k.epoch, k.first_at, g.first_window, g.judged
-FROM unnest(:unit_ids::text[], :windows::integer[], :judged::double precision[]) AS g (unit_id, first_window, judged)
-CROSS JOIN LATERAL (
-    SELECT arm, epoch, first_at
-    FROM bindu_dspy.units
-    WHERE agent_id = :agent_id AND experiment_id = :experiment_id AND unit_id = g.unit_id
-    OFFSET 0
-) AS k
-ON CONFLICT (agent_id, experiment_id, unit_id) DO UPDATE
-SET first_window = excluded.first_window, judged = excluded.judged
-WHERE u.first_window IS NULL
-
--- name: count_units
--- As rate_units
+-- name: close_units
+-- As rate_units. What a window took in or counted, no later one changes; a judge's score that came since does not count
 INSERT INTO bindu_dspy.units AS u (
-    agent_id, experiment_id, unit_id, arm, epoch, first_at, counted_window, kind, rater_id, rated_at, score
+    agent_id, experiment_id, unit_id, arm, epoch, first_at, first_window, judged, counted_window, kind, rater_id,
+    rated_at, score
 )
 SELECT
-    :agent_id::text, :experiment_id::integer, g.unit_id, k.arm, k.epoch, k.first_at, g.counted_window, g.kind,
-    g.rater_id, g.rated_at, g.score
-FROM unnest(
-    :unit_ids::text[], :windows::integer[], :kinds::text[], :rater_ids::text[], :rated_ats::timestamptz[],
-    :scores::double precision[]
-) AS g (unit_id, counted_window, kind, rater_id, rated_at, score)
+    :agent_id::text, :experiment_id::integer, g.unit_id, k.arm, k.epoch, k.first_at, g.first_window, g.judged,
+    g.counted_window, g.kind, g.rater_id, g.rated_at, g.score
+FROM (
+    SELECT *
+    FROM unnest(
+        :unit_ids::text[], :first_windows::integer[], :judged::double precision[], :counted_windows::integer[],
+        :kinds::text[], :rater_ids::text[], :rated_ats::timestamptz[], :scores::double precision[]
+    ) AS g (unit_id, first_window, judged, counted_window, kind, rater_id, rated_at, score)
+    ORDER BY unit_id
+) AS g
 CROSS JOIN LATERAL (
     SELECT arm, epoch, first_at
     FROM bindu_dspy.units
@@ -111,12 +90,16 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) AS k
 ON CONFLICT (agent_id, experiment_id, unit_id) DO UPDATE
-SET counted_window = excluded.counted_window,
-    kind = excluded.kind,
-    rater_id = excluded.rater_id,
-    rated_at = excluded.rated_at,
-    score = excluded.score
-WHERE u.counted_window IS NULL
+SET first_window = coalesce(u.first_window, excluded.first_window),
+    judged = CASE
+        WHEN u.first_window IS NULL AND excluded.first_window IS NOT NULL THEN excluded.judged
+        ELSE u.judged
+    END,
+    counted_window = coalesce(u.counted_window, excluded.counted_window),
+    kind = coalesce(u.kind, excluded.kind),
+    rater_id = CASE WHEN u.counted_window IS NULL THEN coalesce(excluded.rater_id, u.rater_id) ELSE u.rater_id END,
+    rated_at = CASE WHEN u.counted_window IS NULL THEN coalesce(excluded.rated_at, u.rated_at) ELSE u.rated_at END,
+    score = CASE WHEN u.counted_window IS NULL THEN excluded.score ELSE u.score END
 
 -- name: evidence
 SELECT evidence FROM bindu_dspy.experiments WHERE agent_id = :agent_id AND id = :experiment_id
@@ -223,11 +206,14 @@ WHERE e.agent_id = :agent_id
     AND e.id = :experiment_id
     AND u.arm <> CASE t.prompt_id WHEN e.candidate_id THEN 'candidate' ELSE 'active' END
 
--- name: tried_texts
+-- name: barred_texts
 SELECT p.id AS prompt_id, p.prompt_text AS text, e.id AS experiment_id, e.outcome
 FROM bindu_dspy.experiments AS e
 JOIN bindu_dspy.prompts AS p ON p.agent_id = e.agent_id AND p.id = e.candidate_id
-WHERE e.agent_id = :agent_id AND e.outcome <> 'promoted'
+WHERE e.agent_id = :agent_id
+    AND e.outcome <> 'promoted'
+    AND p.status = 'rolled_back'
+    AND p.origin <> :free_origin
 ORDER BY e.id DESC
 LIMIT :limit
 
