@@ -1,0 +1,103 @@
+"""What good answers do, in words that a judge can check: the prompt's instructions, then what its users taught. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from bindu.dspy.errors import InvalidArgumentError
+from bindu.dspy.models import JsonObject
+
+__all__ = ["LONGEST_RULE", "MOST_RULES", "Rubric", "RubricRule", "parse_rules"]
+
+MOST_RULES: Final = 12
+LONGEST_RULE: Final = 300  # characters
+
+_NUMBER = re.compile(r"^\s*(?:\d+[.)]|[-*])\s+")
+_IDS = re.compile(r"\s*\[([\w#-]+(?:[,\s]+[\w#-]+)*)\]\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class RubricRule:
+    """One checkable rule, and the tasks it was learned from; none when a person wrote it."""
+
+    text: str
+    task_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rubric:
+    """What good answers do: the active prompt's own instructions, then at most MOST_RULES rules."""
+
+    instructions: str
+    rules: tuple[RubricRule, ...] = field(default=())
+
+    @property
+    def text(self) -> str:
+        """What the judge reads; it names rules by their numbers, from 1."""
+        parts = ["The answer follows the assistant's instructions:", self.instructions]
+        if self.rules:
+            parts += ["The answer also does what users asked for, which wins where the two differ:"]
+            parts += [f"{number}. {one.text}" for number, one in enumerate(self.rules, 1)]
+        return "\n".join(parts)
+
+    @classmethod
+    def from_json(cls, stored: JsonObject) -> Rubric:
+        """What ``as_json`` gave."""
+        return cls(stored["instructions"], rules_from_json(stored["rules"]))
+
+    def as_json(self) -> JsonObject:
+        """What the run's record keeps: each rule with the tasks behind it."""
+        return {"instructions": self.instructions, "rules": rules_as_json(self.rules)}
+
+
+def rules_as_json(rules: Iterable[RubricRule]) -> list[JsonObject]:
+    """``[{"rule": ..., "task_ids": [...]}, ...]``."""
+    return [{"rule": one.text, "task_ids": list(one.task_ids)} for one in rules]
+
+
+def rules_from_json(stored: Iterable[JsonObject]) -> tuple[RubricRule, ...]:
+    """What ``rules_as_json`` gave."""
+    return tuple(RubricRule(one["rule"], tuple(one.get("task_ids", ()))) for one in stored)
+
+
+def parse_rules(text: str) -> tuple[RubricRule, ...]:
+    """Read rules that a person edited: a rule a line, or JSON as ``bindu dataset rubric --json`` prints it.
+
+    A line may begin with its number or a dash and end with task ids in brackets. Lines that begin with # and empty
+    ones are passed over. Raises InvalidArgumentError for what cannot be a rubric, saying which rule and why.
+    """
+    rules = _from_json(text) if text.lstrip().startswith(("{", "[")) else tuple(_from_lines(text))
+    if not rules:
+        raise InvalidArgumentError("The rubric has no rule. Write one a line, or leave the rubric to the next training.")
+    if len(rules) > MOST_RULES:
+        raise InvalidArgumentError(f"The rubric has {len(rules)} rules and may have {MOST_RULES}. Leave some out.")
+    for number, rule in enumerate(rules, 1):
+        if not rule.text or len(rule.text) > LONGEST_RULE:
+            raise InvalidArgumentError(
+                f"Rule {number} has {len(rule.text)} characters and may have 1 to {LONGEST_RULE}. Say it shorter."
+            )
+    return rules
+
+
+def _from_lines(text: str) -> Iterable[RubricRule]:
+    for line in text.splitlines():
+        plain = _NUMBER.sub("", line).strip()
+        if not plain or line.lstrip().startswith("#"):
+            continue
+        ids = _IDS.search(plain)
+        yield RubricRule(_IDS.sub("", plain).strip(), tuple(re.split(r"[,\s]+", ids[1])) if ids else ())
+
+
+def _from_json(text: str) -> tuple[RubricRule, ...]:
+    try:
+        found = json.loads(text)
+        rules = found["rules"] if isinstance(found, dict) else found
+        return tuple(RubricRule(" ".join(one["rule"].split()), tuple(map(str, one.get("task_ids", ())))) for one in rules)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidArgumentError(
+            f"The rubric is no JSON of the form {{\"rules\": [{{\"rule\": \"...\", \"task_ids\": []}}]}}: {error}."
+        ) from None
