@@ -1,75 +1,227 @@
-"""What training finds: the true held-out quality of SIMBA's prompt in five simulated worlds.
+"""What training finds, what it costs, and what fools it: in simulated worlds, by what their users truly want.
 
-``python benchmarks/training.py [SEED ...]``. Model, users, reflector and judge are simulated; the database and the
-whole run are real. The peer is the imitation objective, the baseline that the judge replaces, on the same logs.
-Exit code 1 when the mean of the judge's prompts misses its bar.
+``python benchmarks/training.py [--quick] [--seeds N] [--only ROW,...]``. Models, users, reflector and judge are
+simulated; the database and the whole run are real. The peer is the imitation objective, the baseline that the judge
+replaces, on the same logs. ``second`` is a world whose words no code of ours has seen: it lies with the tests. Bars
+are those of the design. Exit code 1 when one is missed. Some 40 minutes on two cores, two with ``--quick``.
 """
 
 from __future__ import annotations
 
-import asyncio
-import statistics
+import argparse
 import sys
-import tempfile
-import time
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Final
 
 from machine import machine
+from training_runs import Case, Fixed, Result, run_all, world_of
 
-from bindu.dspy.objective import ObjectiveName
-from bindu.dspy.postgres.storage import PostgresStorage
-from bindu.dspy.prompt_selector import stop_prompt_refresh
-from bindu.dspy.prompts import bootstrap_prompt
-from bindu.dspy.simulation.desk import START_PROMPT, Desk
-from bindu.dspy.storage import use_storage
-from bindu.dspy.train import run_training
-from bindu.settings import StorageSettings, app_settings
-
-BAR = 0.88  # mean true quality, from a start of about .29
-CONVERSATIONS = 400
+SEEDS: Final = 5
+LOGS: Final = 300
+MANY: Final = 1_200  # logs of a middling agent, on which poisoning is tried besides
+HOSTILE: Final = 0.05  # of the raters
+QUIRKS: Final = (  # rules that ask for nothing that users could notice
+    "Prefer the active voice.", "Vary the length of your sentences.", "Sound confident.", "Be consistent.",
+    "Write in British English.", "Use at most one exclamation mark.", "Keep a calm tone.", "Proofread what you write.",
+)  # fmt: skip
 
 
-async def one(seed: int, objective: ObjectiveName) -> tuple[str, float, int, float, float]:
-    """Outcome, true quality of the best known prompt, calls, wall seconds and milliseconds of CPU per call."""
-    with tempfile.TemporaryDirectory() as folder:
-        storage = await PostgresStorage.connect(f"embedded:{Path(folder) / 'postgres'}", StorageSettings())
-        with use_storage(storage):
-            desk = Desk(seed=seed, agent_id="bench")
-            await bootstrap_prompt(START_PROMPT, agent_id="bench")
-            now = await storage.now() - timedelta(days=2)
-            await desk.converse(CONVERSATIONS, now=now)
-            wall, cpu = time.perf_counter(), time.process_time()
-            run = await run_training("simba", agent_id="bench", engine=desk.engine, seed=seed, objective=objective)
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            serving = await storage.serving("bench")
-            assert serving is not None
-            found = (serving.candidate or serving.active).text
-            await stop_prompt_refresh()
-        await storage.close()
-    return run.outcome or "", desk.measure(found), run.calls, wall, cpu / run.calls * 1_000
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    cases: tuple[Case, ...]
+    figure: Callable[[list[Result]], float]
+    bar: str  # as it is printed
+    met: Callable[[float], bool] = lambda _: True
+    alone: bool = False  # timed: one run at a time
+    spread: bool = True
+
+
+def quality(results: list[Result]) -> float:
+    """Mean true held-out quality."""
+    return fmean(one.quality for one in results)
+
+
+def way(results: list[Result]) -> float:
+    """Mean share of the way from start to ceiling."""
+    return fmean((one.quality - one.start) / (one.ceiling - one.start) for one in results)
+
+
+def seconds(results: list[Result]) -> float:
+    """The longest run."""
+    return max(one.wall for one in results)
+
+
+def fooled(results: list[Result]) -> float:
+    """Share of runs that opened an experiment with a prompt that is truly no better than the one it would replace."""
+    return fmean(one.outcome == "improved" and one.quality < one.start for one in results)
+
+
+def opened(results: list[Result]) -> float:
+    """Share of runs that opened an experiment."""
+    return fmean(one.outcome == "improved" for one in results)
+
+
+def loss(results: list[Result]) -> float:
+    """How much worse the prompts of poisoned logs are, than those of the same logs without the poison."""
+    return _paired(results, lambda clean, poisoned: clean.quality - poisoned.quality)
+
+
+def rise(results: list[Result]) -> float:
+    """How much more often answers show what the hostile raters praise."""
+    return _paired(results, lambda clean, poisoned: poisoned.craved - clean.craved)
+
+
+def _paired(results: list[Result], difference: Callable[[Result, Result], float]) -> float:
+    clean = {(one.case.seed, one.case.craving): one for one in results if not one.case.hostile}
+    return fmean(
+        difference(clean[one.case.seed, one.case.craving], one) for one in results if one.case.hostile
+    )
+
+
+def rows(seeds: int, tries: int) -> Iterator[Row]:
+    """All of the table."""
+    yield from _quality_rows(seeds)
+    yield from _latency_rows()
+    yield from _gate_rows(tries)
+    for second in (False, True):
+        for logs in (LOGS, MANY):
+            yield from _poison_rows(second, logs, seeds)
+
+
+def _quality_rows(seeds: int) -> Iterator[Row]:
+    bars = {("simba", "judge"): 0.88, ("gepa", "judge"): 0.85}
+    plans = [("simba", "judge"), ("gepa", "judge"), ("miprov2", "judge"), ("simba", "reward_model"),
+             ("gepa", "reward_model"), ("gepa", "correction"), ("simba", "imitation"), ("gepa", "imitation")]  # fmt: skip
+    for second in (False, True):
+        for optimizer, objective in plans:
+            cases = tuple(
+                Case(
+                    row=f"{optimizer} {objective}", seed=seed, optimizer=optimizer, objective=objective, second=second,
+                    conversations=600 if objective == "correction" else LOGS,
+                    corrections=0.6 if objective == "correction" else 0.0,
+                )
+                for seed in range(seeds)
+            )  # fmt: skip
+            bar = bars.get((optimizer, objective))
+            name = f"{optimizer}, {objective}{', second world' if second else ''}"
+            if bar is None:
+                yield Row(name=name, cases=cases, figure=way if second else quality, bar="")
+            elif second:
+                yield Row(name=name, cases=cases, figure=way, bar=">= 85 % of the way", met=lambda x: x >= 0.85)
+            else:
+                yield Row(name=name, cases=cases, figure=quality, bar=f">= {bar}", met=lambda x, bar=bar: x >= bar)
+
+
+def _latency_rows() -> Iterator[Row]:
+    for optimizer, most in (("simba", 30.0), ("gepa", None), ("miprov2", None)):
+        case = Case(row="latency", seed=0, optimizer=optimizer, conversations=LOGS, latency=0.2, threads=64)
+        bar = "" if most is None else f"<= {most:.0f} s"
+        met = (lambda _: True) if most is None else (lambda x, most=most: x <= most)
+        yield Row(name=f"{optimizer} at 200 ms, 64 threads", cases=(case,), figure=seconds, bar=bar, met=met, alone=True)
+
+
+def _gate_rows(tries: int) -> Iterator[Row]:
+    for optimizer in ("simba", "gepa"):
+        good = tuple(
+            Case(
+                row="good start", seed=seed, optimizer=optimizer, conversations=600, prompt=world_of_seed(seed),
+                settings={"min_failures": 0, "min_calibration_failures": 5},
+            )
+            for seed in range(max(2, tries * 24 // 400))
+        )  # fmt: skip
+        yield Row(
+            name=f"good start prompt, {optimizer}: accepted and truly worse", cases=good, figure=fooled, bar="<= .05",
+            met=lambda x: x <= 0.05, spread=False,
+        )  # fmt: skip
+    lucky = tuple(
+        Case(row="no gain", seed=seed, optimizer=Fixed(*_quirky(seed)), conversations=LOGS) for seed in range(tries)
+    )
+    yield Row(
+        name="no true gain, best of three on select: opened", cases=lucky, figure=opened, bar="<= .05",
+        met=lambda x: x <= 0.05, spread=False,
+    )  # fmt: skip
+
+
+def world_of_seed(seed: int) -> str:
+    """A good prompt: the ideal one without one of its rules, another one each time."""
+    lines = world_of(Case(row="", seed=seed)).ideal_prompt.splitlines()
+    leave = 1 + seed % (len(lines) - 1)
+    return "\n".join([*lines[:leave], *lines[leave + 1 :]])
+
+
+def _quirky(seed: int) -> list[str]:
+    start = world_of(Case(row="", seed=seed)).start_prompt
+    return [f"{start}\n{QUIRKS[(seed + step) % len(QUIRKS)]} {QUIRKS[(3 * seed + 5 * step + 1) % len(QUIRKS)]}"
+            for step in range(3)]  # fmt: skip
+
+
+def _poison_rows(second: bool, logs: int, seeds: int) -> Iterator[Row]:
+    wishes = world_of(Case(row="", seed=0, second=second)).taste.wishes
+    bad = [name for name, wish in wishes.items() if wish.weight < 0]
+    cases = tuple(
+        Case(
+            row="poison", seed=seed, optimizer="gepa", conversations=logs, second=second, craving=craving,
+            hostile=hostile,
+        )
+        for seed in range(seeds)
+        for craving in bad
+        for hostile in (0.0, HOSTILE)
+    )  # fmt: skip
+    where = f"{logs:,} logs{', second world' if second else ''}"
+    yield Row(name=f"5 % hostile raters: quality lost, {where}", cases=cases, figure=loss, bar="<= .03",
+              met=lambda x: x <= 0.03, spread=False)  # fmt: skip
+    yield Row(name=f"5 % hostile raters: praised behaviour, {where}", cases=cases, figure=rise, bar="<= +.02",
+              met=lambda x: x <= 0.02, spread=False)  # fmt: skip
 
 
 def main() -> int:
-    app_settings.dspy.training.num_threads = 1  # repeatable
-    seeds = [int(word) for word in sys.argv[1:]] or list(range(5))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="one seed, few tries")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--only", default="", help="words; rows whose names contain one of them")
+    asked = parser.parse_args()
+    seeds, tries = (1, 16) if asked.quick else (asked.seeds, 400)
     print(machine())
-    print(f"{'objective':10} seed  start  outcome    quality  calls  seconds  CPU ms/call")
-    means = {}
-    objectives: tuple[ObjectiveName, ...] = ("judge", "imitation")
-    for objective in objectives:
-        qualities = []
-        for seed in seeds:
-            start = Desk(seed=seed, agent_id="bench").measure(START_PROMPT)
-            outcome, quality, calls, wall, cpu = asyncio.run(one(seed, objective))
-            qualities.append(quality)
-            print(
-                f"{objective:10} {seed:4} {start:6.3f}  {outcome:9} {quality:8.3f} {calls:6,} {wall:8.1f} {cpu:10.2f}"
-            )
-        means[objective] = statistics.fmean(qualities)
-    ratio = means["judge"] / means["imitation"]
-    print(f"mean {means['judge']:.3f}, {ratio:.2f} x imitation ({means['imitation']:.3f}); bar {BAR}")
-    return 0 if means["judge"] >= BAR else 1
+    print(f"{'':66} figure  {'bar':18} start  runs  calls  agent  seconds  CPU ms/call")
+    wanted = [word.strip() for word in asked.only.split(",") if word.strip()]
+    missed, known = 0, {}
+    for row in rows(seeds, tries):
+        if wanted and not any(word in row.name for word in wanted):
+            continue
+        if asked.quick and f"{MANY:,}" in row.name:
+            continue
+        key = tuple(map(repr, row.cases))
+        if key not in known:
+            known.clear()
+            known[key] = run_all(row.cases, processes=1 if row.alone else 2)
+        missed += not _print(row, known[key])
+    print("all bars met" if not missed else f"{missed} bars MISSED")
+    return int(missed > 0)
+
+
+def _print(row: Row, results: list[Result]) -> bool:
+    figure = row.figure(results)
+    met = row.met(figure)
+    calls = fmean(one.calls.total() for one in results)
+    agent = fmean(one.calls["agent"] for one in results)
+    said = f"{figure:7.3f}  {row.bar:18} {fmean(one.start for one in results):.3f}  {len(results):4}"
+    said += f" {calls:6,.0f} {agent:6,.0f} {fmean(one.wall for one in results):8.1f}"
+    said += f" {fmean(one.cpu for one in results):8.2f}"
+    spread = " ".join(f"{one.quality:.3f}" for one in results) if row.spread else _outcomes(results)
+    print(f"{row.name:65} {said}  {spread}{'' if met else '  MISSED'}", flush=True)
+    return met
+
+
+def _outcomes(results: list[Result]) -> str:
+    found: dict[str, int] = {}
+    for one in results:
+        found[one.outcome] = found.get(one.outcome, 0) + 1
+    return ", ".join(f"{count} {name}" for name, count in sorted(found.items()))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from bindu.dspy.postgres import embedded
 from bindu.dspy.postgres.migrate import upgrade
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import use_storage
-from bindu.settings import StorageSettings
+from bindu.settings import StorageSettings, app_settings
 from commands import Bindu, bindu_at
 
 _TEMPLATE = "bindu_template"
@@ -61,7 +61,7 @@ async def everything(url: str) -> dict[str, list[asyncpg.Record]]:
     try:
         return {
             table: await connection.fetch(f"SELECT * FROM bindu_dspy.{table} ORDER BY 1, 2, 3")
-            for table in ("prompts", "serving", "experiments", "decisions", "units", "training_runs")
+            for table in ("prompts", "serving", "experiments", "decisions", "units", "training_runs", "rubrics")
         }
     finally:
         await connection.close()
@@ -110,12 +110,15 @@ def _database(server_url: str, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-async def storage(postgres_url: str) -> AsyncIterator[PostgresStorage]:
-    """A storage on the fresh database, in use by every service inside the test."""
+async def storage(postgres_url: str, tmp_path: Path) -> AsyncIterator[PostgresStorage]:
+    """A storage on the fresh database, in use by every service inside the test; training keeps its answers in there."""
+    training = app_settings.dspy.training
+    before, training.runs_folder = training.runs_folder, str(tmp_path / "runs")
     opened = await PostgresStorage.connect(postgres_url, StorageSettings())
     with use_storage(opened):
         yield opened
     await opened.close()
+    training.runs_folder = before
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Tasks, votes and trials with everything filled in that a test does not care about."""
+"""Tasks, votes, training runs and trials with everything filled in that a test does not care about."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from bindu.dspy.models import Experiment, Feedback, Rollout, Task, Trial
+from bindu.dspy.models import Experiment, Feedback, Rollout, Task, TrainingRun, Trial
 from bindu.dspy.storage import Storage
 
 AGENT = "default"
@@ -31,6 +31,11 @@ def a_vote(task_id: UUID, score: float = 1.0, **fields: Any) -> Feedback:
     return Feedback(
         **{"agent_id": AGENT, "task_id": task_id, "id": uuid7(), "kind": "rating", "score": score, **fields}
     )
+
+
+def a_run(**fields: Any) -> TrainingRun:
+    given = {"agent_id": AGENT, "id": uuid7(), "optimizer": "simba", "strategy": "last_turn", "seed": 7}
+    return TrainingRun(**{**given, **fields})
 
 
 async def open_trial(

@@ -127,10 +127,20 @@ class TrainingSettings(_Section):
     min_raters: int = Field(default=5, ge=0)
     min_accept_conversations: int = Field(default=30, ge=2)
     accept_margin: float = Field(default=0.01, ge=0, le=1)
+    min_calibration_answers: int = Field(default=60, ge=1)  # logged ones that the judge is tried on
+    min_calibration_failures: int = Field(default=15, ge=1)  # of them, in the smaller class
+    min_agreement: float = Field(default=0.6, ge=0, le=1)  # in sign, of what the gate predicted with what was seen
     select_size: int = Field(default=16, ge=4)
-    max_calls: int = Field(default=10_000, ge=1)
+    max_rater_share: float = Field(default=0.1, gt=0, le=1)  # of the rows that teach, by one person
+    uncalibrated: Literal["reward_model", "refuse"] = "reward_model"  # when the judge cannot be trusted
+    max_calls: int = Field(default=15_000, ge=1)
+    max_cost: float | None = Field(default=None, gt=0)  # US dollars; None means no limit
+    max_minutes: float | None = Field(default=None, gt=0)  # of one process; None means no limit
+    max_output_tokens: int = Field(default=4_096, ge=64)  # of one answer
     max_error_rate: float = Field(default=0.25, gt=0, le=1)
     num_threads: int = Field(default=8, ge=1)
+    prices: dict[str, tuple[float, float]] = Field(default_factory=dict)  # dollars per million tokens, in and out
+    runs_folder: str = Field(default=".bindu/runs", min_length=1)
     seed: int = 0
 
 
@@ -143,6 +153,7 @@ class DspySettings(_Section):
     api_key: SecretStr | None = None  # None means the provider's own variable, such as OPENAI_API_KEY
     reflection_model: str | None = None  # None means default_model
     judge_model: str | None = None  # None means default_model
+    gate_judge_model: str | None = None  # judges for the proof; None means judge_model
     min_feedback_threshold: float = Field(default=0.0, ge=0, le=1)
     max_interactions_query_limit: int = Field(default=10_000, ge=1)
     canary: CanarySettings = Field(default_factory=CanarySettings)

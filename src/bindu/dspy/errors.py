@@ -6,6 +6,8 @@ BinduError
 ├── SchemaError                 RuntimeError     the database's schema is not the one this code speaks
 ├── NoActivePromptError         ValueError       nothing to serve, nothing to improve
 ├── UnknownPromptError          ValueError       no prompt of that number
+├── UnknownRunError             LookupError      no training run of that id
+├── AmbiguousRunError           LookupError      the beginning of several training runs' ids
 ├── UnknownTaskError            LookupError      feedback for a task nobody recorded
 ├── InvalidPromptError          ValueError       a text or a share that cannot be served
 ├── BarredTextError             ValueError       a text that was on trial before and did not win
@@ -21,16 +23,20 @@ BinduError
 ├── StaleRolloutError           RuntimeError     somebody moved traffic since the decision was taken
 ├── TrainingRefusedError        ValueError       too little to learn from, or no proof
 ├── ModelUnavailableError       ConnectionError  the model does not answer
-├── BudgetExceededError         RuntimeError     the run reached its limit of calls
+├── BudgetExceededError         RuntimeError     the run reached its limit of calls, money or minutes
+├── RunCancelledError           RuntimeError     a person stopped the run
 └── ImportRefusedError          ValueError       a file of logs that cannot be read
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
+from uuid import UUID
 
 __all__ = [
     "HOW_ENDED",
+    "AmbiguousRunError",
     "BarredTextError",
     "BinduError",
     "BudgetExceededError",
@@ -43,6 +49,7 @@ __all__ = [
     "ModelUnavailableError",
     "NoActivePromptError",
     "NoExperimentError",
+    "RunCancelledError",
     "SchemaError",
     "StaleRolloutError",
     "StorageNotConfiguredError",
@@ -51,6 +58,7 @@ __all__ = [
     "UnknownDecisionError",
     "UnknownPromptError",
     "UnknownRuleError",
+    "UnknownRunError",
     "UnknownStrategyError",
     "UnknownTaskError",
     "UnsupportedOptimizerError",
@@ -195,21 +203,39 @@ class StaleRolloutError(BinduError, RuntimeError):
 
 
 class _RunError(BinduError):
-    def __init__(self, reason: str, run: Any = None) -> None:
+    def __init__(self, reason: str, run: Any = None, *, cause: str = "") -> None:
         super().__init__(reason)
         self.run = run  # the TrainingRun that was recorded, if it came that far
+        self.cause = cause or self.default_cause  # one word for programs
+
+    default_cause = ""
 
 
 class TrainingRefusedError(_RunError, ValueError):
     """There is too little to learn from or to prove it on; nothing was deployed."""
 
+    default_cause = "refused"
+
 
 class ModelUnavailableError(_RunError, ConnectionError):
     """The model does not answer; nothing was deployed."""
 
+    default_cause = "model_dead"
+
 
 class BudgetExceededError(_RunError, RuntimeError):
     """The run reached its limit; nothing was deployed."""
+
+    default_cause = "budget"
+
+
+class RunCancelledError(_RunError, RuntimeError):
+    """A person asked the run to stop; nothing was deployed."""
+
+    default_cause = "cancelled"
+
+    def __init__(self, reason: str, run: Any = None) -> None:
+        super().__init__(f"The run was stopped: {reason}. Nothing was deployed. Run the same command to go on.", run)
 
 
 class ImportRefusedError(BinduError, ValueError):
@@ -234,3 +260,26 @@ class UnknownDecisionError(BinduError, LookupError):
             f"Agent '{agent_id}' has no decision {decision_id}. 'bindu canary status' lists the newest ones."
         )
         self.agent_id, self.decision_id = agent_id, decision_id
+
+
+class UnknownRunError(BinduError, LookupError):
+    """A training run was named that this agent never had, or the newest was asked for before the first."""
+
+    def __init__(self, agent_id: str, run_id: object = None) -> None:
+        super().__init__(
+            f"Agent '{agent_id}' has not been trained yet. Begin with 'bindu train'."
+            if run_id is None
+            else f"Agent '{agent_id}' has no training run '{run_id}'. 'bindu runs list' shows the newest ones."
+        )
+        self.agent_id, self.run_id = agent_id, run_id
+
+
+class AmbiguousRunError(BinduError, LookupError):
+    """The beginning of an id fits several training runs."""
+
+    def __init__(self, beginning: str, run_ids: Sequence[UUID]) -> None:
+        super().__init__(
+            f"Several training runs begin with '{beginning}', such as {' and '.join(map(str, run_ids))}. "
+            "Give more of the id."
+        )
+        self.beginning, self.run_ids = beginning, tuple(run_ids)

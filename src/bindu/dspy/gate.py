@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-__all__ = ["GateVerdict", "Paired", "accept_candidate"]
+from bindu.dspy.models import JsonObject, PredictedEffect
+
+__all__ = ["GateVerdict", "Paired", "TrackRecord", "accept_candidate", "track_record"]
 
 Floats = NDArray[np.float64]
 _CONFIDENCE = 0.95
@@ -51,6 +53,35 @@ class GateVerdict:
     @property
     def improved(self) -> bool:
         return self.outcome == "improved"
+
+    def as_json(self) -> JsonObject:
+        """For the run's record."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRecord:
+    """How often users found better what the gate had expected to be."""
+
+    NEEDED: ClassVar[int] = 5  # experiments, before it says anything
+
+    known: int  # experiments whose effect was seen
+    agreed: int  # of them, those in which it had the predicted sign
+
+    @property
+    def agreement(self) -> float:
+        """In [0, 1]; 1 before the first experiment."""
+        return self.agreed / self.known if self.known else 1.0
+
+    def as_json(self) -> JsonObject:
+        """For the run's record."""
+        return {"known": self.known, "agreed": self.agreed}
+
+
+def track_record(effects: Sequence[PredictedEffect]) -> TrackRecord:
+    """Compare what was predicted with what was seen, in sign; a difference of nothing agrees with nothing."""
+    seen = [one for one in effects if one.observed is not None]
+    return TrackRecord(len(seen), sum(one.predicted * (one.observed or 0.0) > 0 for one in seen))
 
 
 def accept_candidate(

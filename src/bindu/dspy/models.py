@@ -21,6 +21,7 @@ __all__ = [
     "Funnel",
     "Interaction",
     "JsonObject",
+    "PredictedEffect",
     "Prompt",
     "PromptCandidate",
     "PromptMetrics",
@@ -330,9 +331,23 @@ class TrainingRun:
     state: Literal["running", "ended"] = "running"
     outcome: RunOutcome | None = None
     reason: str | None = None  # a sentence for people
+    step: str | None = None  # what it is doing now, for people
     calls: int = 0
+    cost: float = 0.0  # US dollars
     candidate_id: int | None = None
     experiment_id: int | None = None
+    resumes: UUID | None = None  # the earlier run whose work it continues
+    cancel_reason: str | None = None  # a person asked it to stop; saving a run neither sets nor clears it
     details: JsonObject = field(default_factory=dict)  # funnel, rubric, scores, gate, planned calls
+    seen_at: datetime | None = None  # the last sign of life; None in runs of older code
     started_at: datetime | None = None
     ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedEffect:
+    """What the gate promised of a candidate and what its experiment ended with: candidate minus active, in [-1, 1]."""
+
+    experiment_id: int
+    predicted: float
+    observed: float | None  # None when nothing could be compared

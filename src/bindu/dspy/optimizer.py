@@ -1,134 +1,126 @@
-"""Optimizers behind one small seam: something that turns a prompt and examples into better prompts."""
+"""Which optimizer was asked for, and the surroundings it runs in."""
 
 from __future__ import annotations
 
-import copy
+import builtins
 import inspect
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from types import SimpleNamespace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final
 
 import dspy
+import gepa.core.engine
 import tqdm
-from dspy.teleprompt import SIMBA
-from dspy.utils import parallelizer
+from dspy import teleprompt
+from dspy.adapters import base as adapters_base
+from dspy.dsp.utils import utils as dsp_utils
+from dspy.propose import grounded_proposer
+from dspy.teleprompt import SIMBA, bootstrap
+from dspy.teleprompt import utils as teleprompt_utils
+from dspy.teleprompt.teleprompt import Teleprompter
+from dspy.utils import inspect_history, parallelizer
 
-from bindu.dspy.engine import CountingEngine, in_parallel
-from bindu.dspy.errors import TrainingRefusedError, UnsupportedOptimizerError
-from bindu.dspy.models import PromptCandidate
-from bindu.dspy.objective import Objective, PythonMetric
-from bindu.dspy.program import AgentProgram, prompt_of
+from bindu.dspy.engine import CountingEngine
+from bindu.dspy.engine.parallel import in_parallel
+from bindu.dspy.engine.requests import occasion
+from bindu.dspy.errors import UnsupportedOptimizerError
+from bindu.dspy.objective import Objective
+from bindu.dspy.optimizers import GepaOptimizer, InstanceOptimizer, MiproOptimizer, Optimizer, Plan, SimbaOptimizer
+from bindu.dspy.program import AgentProgram
 from bindu.utils.logging import get_logger
 
 __all__ = ["Answer", "Optimizer", "Plan", "SimbaOptimizer", "answer_all", "resolve_optimizer", "running"]
 
 logger = get_logger("bindu.dspy.optimizer")
 
+ENTRY_POINTS: Final = "bindu.optimizers"
+
 _MARK = "bindu_run"  # a DSPy setting that tells our runs, in all their threads, from the application's own DSPy
-_DEFAULTS = {"bsize": 32, "num_candidates": 6, "max_steps": 8, "max_demos": 0}
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The most that a compilation will do."""
-
-    evaluations: int  # of one prompt on one example: an answer and its judgement
-    reflections: int
-
-
-@runtime_checkable
-class Optimizer(Protocol):
-    """What ``train_async`` needs of an optimizer; SIMBA's is below, others plug in by this shape."""
-
-    name: str
-    min_rows: int
-    objective: Objective | None  # its own, if it brings one
-
-    def plan(self, rows: int) -> Plan: ...
-
-    def compile(
-        self, prompt: str, examples: Sequence[dspy.Example], *, objective: Objective, engine: CountingEngine, seed: int
-    ) -> list[PromptCandidate]:
-        """Propose prompts, the best on the examples first. Runs in the calling thread, under ``running``."""
-
-
-class SimbaOptimizer:
-    """DSPy's SIMBA: samples answers, contrasts good with bad ones, appends the advice; rules only by default."""
-
-    name = "simba"
-
-    def __init__(self, instance: SIMBA | None = None, **parameters: int) -> None:
-        """``parameters`` are SIMBA's bsize, num_candidates, max_steps, max_demos; an instance brings its own.
-
-        It needs as many rows as one batch has; a batch above 32 shrinks to the rows there are.
-        """
-        self._instance = instance
-        self._given = _DEFAULTS | parameters
-        if instance is not None:
-            self._given = {name: getattr(instance, name) for name in _DEFAULTS}
-        self.min_rows = min(self._given["bsize"], _DEFAULTS["bsize"])
-        self.objective: Objective | None = PythonMetric(instance.metric) if instance is not None else None
-
-    def _parameters(self, rows: int) -> dict[str, int]:
-        return {**self._given, "bsize": min(self._given["bsize"], rows)}
-
-    def plan(self, rows: int) -> Plan:
-        """DSPy's loop, counted: sampling and trying candidates each step, then the winners on all rows."""
-        size = self._parameters(rows)
-        batch, candidates, steps = size["bsize"], size["num_candidates"], size["max_steps"]
-        tried = min(candidates + 1, batch)
-        evaluations = steps * (batch * candidates + batch * tried) + min(candidates + 1, steps + 1) * rows
-        return Plan(evaluations, steps * tried)
-
-    def compile(
-        self, prompt: str, examples: Sequence[dspy.Example], *, objective: Objective, engine: CountingEngine, seed: int
-    ) -> list[PromptCandidate]:
-        if len(examples) < self.min_rows:
-            raise TrainingRefusedError(
-                f"SIMBA needs at least {self.min_rows} training examples and there are {len(examples)}. "
-                "Collect more feedback, then train again."
-            )
-        parameters = self._parameters(len(examples))
-        if self._instance is None:
-            simba = SIMBA(metric=objective, prompt_model=engine.lm("reflector"), **parameters)
-        else:
-            simba = copy.copy(self._instance)
-            simba.metric, simba.bsize = objective, parameters["bsize"]
-            simba.prompt_model = simba.prompt_model or engine.lm("reflector")
-        simba.num_threads = dspy.settings.num_threads
-        best = simba.compile(AgentProgram(prompt), trainset=list(examples), seed=seed)
-        engine.check()
-        return _candidates(best.candidate_programs)
-
-
-def _candidates(found: Sequence[dict[str, Any]]) -> list[PromptCandidate]:
-    """Distinct texts, best first; two programs that read the same are one prompt."""
-    texts: dict[str, float] = {}
-    for one in found:
-        text = prompt_of(one["program"])
-        texts[text] = max(float(one["score"]), texts.get(text, 0.0))
-    ranked = sorted(texts.items(), key=lambda item: -item[1])
-    return [PromptCandidate(text, score) for text, score in ranked]
+_MARKERS: Final = "_expand_legacy_custom_type_markers_in_chat_message"  # how DSPy makes an image of a text
+_expand = vars(adapters_base)[_MARKERS]
+_OURS: Final = {"simba": SimbaOptimizer, "gepa": GepaOptimizer, "miprov2": MiproOptimizer}
+_CANNOT: Final = {  # what these do instead of rewriting instructions
+    "AvatarOptimizer": "rewrites the tools' instructions of its own kind of agent",
+    "BetterTogether": "changes a model's weights",
+    "BootstrapFewShot": "only adds examples",
+    "BootstrapFewShotWithOptuna": "only adds examples",
+    "BootstrapFewShotWithRandomSearch": "only adds examples",
+    "BootstrapFinetune": "changes a model's weights",
+    "Ensemble": "combines programs",
+    "FinetuneTeleprompter": "changes a model's weights",
+    "GRPO": "changes a model's weights",
+    "InferRules": "writes its rules into a class that all prompts share, in this version of DSPy",
+    "KNNFewShot": "only adds examples",
+    "LabeledFewShot": "only adds examples",
+    "ReAnchor": "fits the thresholds of decisions",
+}
 
 
 def resolve_optimizer(optimizer: object) -> Optimizer:
-    """Accept ``"simba"``, DSPy's SIMBA class, an instance with its own metric, or anything of our protocol's shape.
+    """Accept a name (ours or an entry point's), DSPy's SIMBA class, an instance of DSPy's, or our protocol's shape.
 
     Raises UnsupportedOptimizerError for what cannot rewrite instructions, before anything is spent.
     """
+    if isinstance(optimizer, str):
+        return _named(optimizer.strip().lower())
+    if inspect.isclass(optimizer):
+        if optimizer is SIMBA:
+            return SimbaOptimizer()
+        raise _unsupported(optimizer.__name__, _why(optimizer) or "is a class; pass an instance with its metric")
     if isinstance(optimizer, SIMBA):
         return SimbaOptimizer(optimizer)
-    if optimizer is SIMBA or (isinstance(optimizer, str) and optimizer.strip().lower() == "simba"):
-        return SimbaOptimizer()
-    if isinstance(optimizer, Optimizer) and not inspect.isclass(optimizer):
+    if isinstance(optimizer, Teleprompter):
+        if why := _why(type(optimizer)):
+            raise _unsupported(type(optimizer).__name__, why)
+        return InstanceOptimizer(optimizer)
+    if isinstance(optimizer, Optimizer):
         return optimizer
-    given = optimizer if isinstance(optimizer, str) else getattr(optimizer, "__name__", type(optimizer).__name__)
-    raise UnsupportedOptimizerError(
-        f"Optimizer '{given}' is not supported: only SIMBA rewrites prompts here so far. "
-        "Pass 'simba', dspy.teleprompt.SIMBA, or an instance SIMBA(metric=...)."
+    raise _unsupported(type(optimizer).__name__, "is neither a name nor an optimizer")
+
+
+def _named(name: str) -> Optimizer:
+    if name in _OURS:
+        ours: Optimizer = _OURS[name]()
+        return ours
+    plugged = {one.name.lower(): one for one in entry_points(group=ENTRY_POINTS)}
+    if name not in plugged:
+        known = ", ".join([*_OURS, *sorted(plugged)])
+        raise UnsupportedOptimizerError(f"No optimizer is called '{name}'. There are {known}.")
+    return _loaded(plugged[name])
+
+
+def _loaded(entry: EntryPoint) -> Optimizer:
+    try:
+        found = entry.load()
+        ready = isinstance(found, Optimizer) and not inspect.isclass(found)
+        made = found() if callable(found) and not ready else found
+    except Exception as error:
+        raise _unsupported(
+            entry.name, f"cannot be loaded from {entry.value}: {type(error).__name__}: {error}"
+        ) from error
+    if isinstance(made, str):
+        raise _unsupported(entry.name, f"is a text in {entry.value}")
+    return resolve_optimizer(made)
+
+
+def _why(kind: type) -> str | None:
+    """Why a class of DSPy's cannot rewrite instructions, None for all others: theirs is tried."""
+    return next((_CANNOT[one.__name__] for one in kind.__mro__ if one.__name__ in _CANNOT and _is_dspys(one)), None)
+
+
+def _is_dspys(kind: type) -> bool:
+    return getattr(teleprompt, kind.__name__, None) is kind or kind.__module__.startswith("dspy.")
+
+
+def _unsupported(name: str, why: str) -> UnsupportedOptimizerError:
+    return UnsupportedOptimizerError(
+        f"Optimizer '{name}' is not supported: it {why}, so it cannot improve a prompt. Pass 'simba', 'gepa' or "
+        "'miprov2', or an instance of DSPy's with its own metric, such as SIMBA(metric=...)."
     )
 
 
@@ -136,7 +128,7 @@ def resolve_optimizer(optimizer: object) -> Optimizer:
 def running(engine: CountingEngine, *, num_threads: int) -> Iterator[None]:
     """DSPy's settings for one run: our agent model, its own adapters, no history, no output of its own.
 
-    One thread makes a run repeatable: the same seed proposes the same prompts.
+    Raises what ended the run in place of whatever DSPy made of it.
     """
     _hush()
     with dspy.context(
@@ -144,13 +136,18 @@ def running(engine: CountingEngine, *, num_threads: int) -> Iterator[None]:
         adapter=dspy.ChatAdapter(),
         num_threads=num_threads,
         disable_history=True,
+        max_errors=sys.maxsize,  # the engine decides how many are too many
         track_usage=False,
         warn_on_type_mismatch=False,
         callbacks=[],
         trace=None,
         **{_MARK: True},
     ):
-        yield
+        try:
+            yield
+        except Exception:
+            engine.check()
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +158,24 @@ class Answer:
     length: int  # characters
 
 
-def answer_all(prompt: str, examples: Sequence[dspy.Example], objective: Objective) -> list[Answer | None]:
-    """Answer and score each example once, in parallel and in order; None where the model failed."""
+def answer_all(
+    prompt: str, examples: Sequence[dspy.Example], objective: Objective, *, name: str, samples: int
+) -> list[list[Answer]]:
+    """Answer and score each example so many times, in parallel; of each example the answers that came.
+
+    ``name`` says what for: on another occasion the model is asked anew.
+    """
     program = AgentProgram(prompt)
 
-    def answer(example: dspy.Example) -> Answer:
-        prediction = program(**example.inputs())
+    def answer(work: tuple[dspy.Example, int]) -> Answer:
+        example, number = work
+        with occasion(f"{name} {number}"):
+            prediction = program(**example.inputs())
         return Answer(float(objective(example, prediction).score), len(prediction.output))
 
-    return in_parallel(answer, examples)
+    work = [(example, number) for number in range(samples) for example in examples]
+    found = in_parallel(answer, work)
+    return [[one for one in found[place :: len(examples)] if one is not None] for place in range(len(examples))]
 
 
 class _Forward(logging.Filter):
@@ -183,12 +189,25 @@ class _Forward(logging.Filter):
 
 
 class _Bar(tqdm.tqdm):  # type: ignore[misc] # tqdm has no types
-    """DSPy's progress bar writes to stdout, which belongs to the application."""
+    """A progress bar of DSPy's or GEPA's, which in our runs would write between what the application writes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if dspy.settings.get(_MARK):
             kwargs["disable"] = True
         super().__init__(*args, **kwargs)
+
+
+def _print(*words: object, **options: Any) -> None:
+    """What DSPy prints; in our runs standard output belongs to the application."""
+    if dspy.settings.get(_MARK) and options.get("file") in (None, sys.stdout, sys.stderr):
+        logger.debug("%s", " ".join(map(str, words)))
+    else:
+        builtins.print(*words, **options)  # noqa: T201 - as it was asked to, in the application's own DSPy
+
+
+def _as_text(message: dict[str, Any]) -> dict[str, Any]:
+    """A message of DSPy's; in our runs all is text, and what a customer wrote cannot become an image or a field."""
+    return message if dspy.settings.get(_MARK) else _expand(message)
 
 
 _FORWARD = _Forward()
@@ -198,4 +217,8 @@ def _hush() -> None:
     """Route DSPy's output of our runs; its behaviour elsewhere in the process stays as it is."""
     for handler in logging.getLogger("dspy").handlers:
         handler.addFilter(_FORWARD)
-    parallelizer.tqdm = SimpleNamespace(tqdm=_Bar)
+    parallelizer.tqdm = bootstrap.tqdm = SimpleNamespace(tqdm=_Bar)
+    vars(gepa.core.engine)["tqdm"] = _Bar
+    vars(adapters_base)[_MARKERS] = _as_text
+    for module in (teleprompt_utils, grounded_proposer, bootstrap, inspect_history, dsp_utils):
+        vars(module)["print"] = _print

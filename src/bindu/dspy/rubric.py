@@ -1,4 +1,4 @@
-"""What good answers do, in words that a judge can check: the prompt's instructions, then what its users taught. Pure."""
+"""What good answers do, in words that a judge can check: the prompt's instructions, then what users taught. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,26 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from datetime import datetime
+from typing import Final, Literal
+from uuid import UUID
 
 from bindu.dspy.errors import InvalidArgumentError
 from bindu.dspy.models import JsonObject
 
-__all__ = ["LONGEST_RULE", "MOST_RULES", "Rubric", "RubricRule", "parse_rules"]
+__all__ = [
+    "LONGEST_RULE",
+    "MOST_RULES",
+    "Rubric",
+    "RubricOrigin",
+    "RubricRule",
+    "StoredRubric",
+    "parse_rules",
+    "rules_as_json",
+    "rules_from_json",
+]
+
+RubricOrigin = Literal["induced", "edited", "released"]
 
 MOST_RULES: Final = 12
 LONGEST_RULE: Final = 300  # characters
@@ -54,6 +68,21 @@ class Rubric:
         return {"instructions": self.instructions, "rules": rules_as_json(self.rules)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRubric:
+    """Rules that training induced or a person edited; ``released`` has none: the edited one before it is not kept."""
+
+    agent_id: str
+    id: int  # counts up per agent, from 1
+    origin: RubricOrigin
+    rules: tuple[RubricRule, ...]
+    prompt_id: int | None  # whose instructions they add to
+    run_id: UUID | None  # that induced them
+    actor: str
+    reason: str
+    created_at: datetime
+
+
 def rules_as_json(rules: Iterable[RubricRule]) -> list[JsonObject]:
     """``[{"rule": ..., "task_ids": [...]}, ...]``."""
     return [{"rule": one.text, "task_ids": list(one.task_ids)} for one in rules]
@@ -72,7 +101,9 @@ def parse_rules(text: str) -> tuple[RubricRule, ...]:
     """
     rules = _from_json(text) if text.lstrip().startswith(("{", "[")) else tuple(_from_lines(text))
     if not rules:
-        raise InvalidArgumentError("The rubric has no rule. Write one a line, or leave the rubric to the next training.")
+        raise InvalidArgumentError(
+            "The rubric has no rule. Write one a line, or leave the rubric to the next training."
+        )
     if len(rules) > MOST_RULES:
         raise InvalidArgumentError(f"The rubric has {len(rules)} rules and may have {MOST_RULES}. Leave some out.")
     for number, rule in enumerate(rules, 1):
@@ -96,8 +127,10 @@ def _from_json(text: str) -> tuple[RubricRule, ...]:
     try:
         found = json.loads(text)
         rules = found["rules"] if isinstance(found, dict) else found
-        return tuple(RubricRule(" ".join(one["rule"].split()), tuple(map(str, one.get("task_ids", ())))) for one in rules)
+        return tuple(
+            RubricRule(" ".join(one["rule"].split()), tuple(map(str, one.get("task_ids", ())))) for one in rules
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidArgumentError(
-            f"The rubric is no JSON of the form {{\"rules\": [{{\"rule\": \"...\", \"task_ids\": []}}]}}: {error}."
+            f'The rubric is no JSON of the form {{"rules": [{{"rule": "...", "task_ids": []}}]}}: {error}.'
         ) from None

@@ -16,9 +16,11 @@ from bindu.dspy.models import FAILED_BELOW, Dataset, Interaction
 __all__ = [
     "Conversation",
     "Split",
+    "by_person",
     "conversations_of",
     "count",
     "count_raters",
+    "halves",
     "refuse_too_few",
     "split_conversations",
     "split_or_refuse",
@@ -28,7 +30,7 @@ Item = TypeVar("Item")
 
 _EPOCH = datetime.min.replace(tzinfo=UTC)
 _OVERSHOOT = 1.5  # a set may grow this much past its size to keep somebody whole; who talked more teaches
-_MOST_ACCEPT = 60  # conversations: twice the least, for power
+_MOST_ACCEPT = 45  # conversations: half more than the least, for power
 _ACCEPT_SHARE = 0.3
 
 
@@ -84,6 +86,27 @@ def conversations_of(rows: Iterable[Interaction]) -> list[Conversation]:
         group.sort(key=_age)
         made.append(Conversation(_names(group[0])[0], tuple(group)))
     return sorted(made, key=_recency)
+
+
+def by_person(conversations: Sequence[Conversation]) -> list[list[Conversation]]:
+    """Group conversations that share a rater, directly or through others; anonymous ones stand alone."""
+    return _joined(conversations, lambda conversation: sorted(conversation.raters))
+
+
+def halves(conversations: Sequence[Conversation]) -> tuple[list[Conversation], list[Conversation]]:
+    """Two sets of about equally many examples, each oldest first, people whole unless one of them fills a half."""
+    groups = by_person(conversations)
+    total = sum(len(one.rows) for one in conversations)
+    if any(2 * sum(len(one.rows) for one in group) > total for group in groups):
+        groups = [[one] for one in conversations]
+    one_half: list[Conversation] = []
+    other: list[Conversation] = []
+    sizes = [0, 0]
+    for group in sorted(groups, key=lambda group: max(map(_recency, group)), reverse=True):
+        smaller = int(sizes[1] < sizes[0])
+        (one_half, other)[smaller].extend(group)
+        sizes[smaller] += sum(len(one.rows) for one in group)
+    return sorted(one_half, key=_recency), sorted(other, key=_recency)
 
 
 def count(dataset: Dataset, conversations: Sequence[Conversation]) -> dict[str, int]:
@@ -170,10 +193,9 @@ def split_conversations(
     Conversations that go by a name in ``spent`` proved something before and are not asked again. People stay whole
     when that leaves ``accept`` conversations and ``train_rows`` examples; else only conversations do.
     """
-    people = _joined(conversations, lambda conversation: sorted(conversation.raters))
-    by_person = _deal(people, accept, select, spent, raters_whole=True)
-    if len(by_person.accept) >= accept and by_person.select and len(by_person.train_rows) >= train_rows:
-        return by_person
+    whole = _deal(by_person(conversations), accept, select, spent, raters_whole=True)
+    if len(whole.accept) >= accept and whole.select and len(whole.train_rows) >= train_rows:
+        return whole
     return _deal([[one] for one in conversations], accept, select, spent, raters_whole=False)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from bindu.dspy.models import (
     Experiment,
     Feedback,
     JsonObject,
+    PredictedEffect,
     Prompt,
     PromptMetrics,
     PromptStatus,
@@ -29,6 +30,7 @@ from bindu.dspy.models import (
     TrainingRun,
     Trial,
 )
+from bindu.dspy.rubric import RubricOrigin, RubricRule, StoredRubric
 from bindu.dspy.units import (
     Arrivals,
     BarredText,
@@ -108,7 +110,8 @@ class Storage(Protocol):
         """Insert the candidate, give it its share, open the experiment, log it, end the run 'improved'.
 
         Raises NoActivePromptError, ExperimentActiveError when a candidate is live, StaleRolloutError when
-        traffic moved since ``expected_version``, InvalidPromptError for the text of a live prompt.
+        traffic moved since ``expected_version``, InvalidPromptError for the text of a live prompt,
+        RunCancelledError when the run was asked to stop, TrainingRefusedError when it has ended already.
         """
 
     async def apply(self, rollout: Rollout, *, closing: Closing | None = None, now: datetime | None = None) -> Decision:
@@ -205,13 +208,68 @@ class Storage(Protocol):
     # training runs
 
     async def save_run(self, run: TrainingRun, *, now: datetime | None = None) -> TrainingRun:
-        """Insert or update a run by its id; an ended run is never changed."""
+        """Insert or update a run by its id, as a sign of life; an ended run is never changed.
+
+        Returns the run as it is stored: so a trainer learns that it was asked to stop, or that it was given up.
+        """
+
+    async def run(self, agent_id: str, run_id: UUID) -> TrainingRun | None: ...
 
     async def runs(self, agent_id: str, *, limit: int = 100) -> list[TrainingRun]:
         """Newest first."""
 
+    async def find_runs(self, agent_id: str, beginning: str, *, limit: int) -> list[TrainingRun]:
+        """The runs whose id begins so, whatever its hyphens and case, by id from the last."""
+
+    async def cancel_run(self, agent_id: str, run_id: UUID, reason: str) -> TrainingRun | None:
+        """Ask a running run to stop, and return it; from then on it opens no experiment. The first reason stays.
+
+        An ended run is returned as it is, None when there is no such run.
+        """
+
+    async def end_lost_runs(
+        self,
+        agent_id: str,
+        *,
+        silent_for: timedelta,
+        reason: str,
+        run_id: UUID | None = None,
+        now: datetime | None = None,
+    ) -> int:
+        """End runs as ``aborted`` that gave no sign of life for longer than that, or that one of them; return how many.
+
+        A run of older code, which gives none, is taken to have been silent since it started.
+        """
+
     async def spent_conversations(self, agent_id: str) -> set[str]:
         """The names in ``details["accept"]`` of all runs: conversations that a proof has asked."""
+
+    async def gate_record(self, agent_id: str, *, limit: int) -> list[PredictedEffect]:
+        """Of ended experiments that a training run opened, newest first: the gate's gain and the last difference."""
+
+    # rubrics
+
+    async def save_rubric(
+        self,
+        agent_id: str,
+        rules: Iterable[RubricRule],
+        *,
+        origin: RubricOrigin,
+        prompt_id: int | None = None,
+        run_id: UUID | None = None,
+        actor: str,
+        reason: str,
+        now: datetime | None = None,
+    ) -> StoredRubric:
+        """Store rules under the agent's next number. Raises UnknownPromptError and UnknownRunError."""
+
+    async def rubrics(
+        self, agent_id: str, *, limit: int = 100, origin: RubricOrigin | None = None
+    ) -> list[StoredRubric]:
+        """All, or those of one origin, newest first."""
+
+    async def standing_rubric(self, agent_id: str) -> StoredRubric | None:
+        """The rubric that a person edited last, unless somebody released it since: training keeps to it."""
 
 
 @dataclass(slots=True)

@@ -124,6 +124,15 @@ def test_training_during_an_experiment_is_refused_with_3(bindu: Bindu) -> None:
         (("prompt", "show", "99999999999"), 2, "less than or equal to"),
         (("prompt", "add", "absent.txt"), 2, "absent.txt"),
         (("runs", "list", "--limit", "-1"), 2, "greater than or equal to 1"),
+        (("runs", "show"), 2, "Begin with 'bindu train'"),
+        (("runs", "show", "nonsense"), 2, "has no training run 'nonsense'"),
+        (("runs", "show", "--watch"), 2, "--watch draws on a terminal"),
+        (("runs", "cancel", "0197f3c2"), 2, "'bindu runs list' shows"),
+        (("runs", "cancel"), 2, "Missing argument"),
+        (("dataset", "rubric", "--edit", "absent.txt"), 2, "absent.txt"),
+        (("dataset", "rubric", "--edit", "-"), 2, "The rubric has no rule"),
+        (("dataset", "rubric", "--edit", "-", "--release"), 2, "Give --edit or --release"),
+        (("dataset", "rubric", "--reason", "x"), 2, "Give --edit or --release"),
         (("nonsense",), 2, "No such command"),
         (("canary", "explain", "7"), 2, "has no decision 7"),
         (("canary", "plan"), 4, "has no active prompt"),
@@ -170,6 +179,7 @@ WORDS = {  # what a command must be told
     "feedback add": ("a1", "--rating", "4"),
     "feedback import": ("-",),
     "prompt show": ("1",),
+    "runs cancel": ("0197f3c2",),
 }
 
 

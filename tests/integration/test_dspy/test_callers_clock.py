@@ -17,6 +17,7 @@ from bindu.dspy.prompts import (
     update_prompt_traffic,
     zero_out_all_except,
 )
+from bindu.dspy.runs import cancel_run, run_report
 
 TALK = [{"role": "user", "content": "Where is my parcel?"}, {"role": "assistant", "content": "On its way."}]
 
@@ -36,6 +37,8 @@ TALK = [{"role": "user", "content": "Where is my parcel?"}, {"role": "assistant"
         (run_step, ()),
         (run_canary_controller, ()),
         (agent_status, ()),
+        (run_report, ()),
+        (cancel_run, ("0",)),
     ],
 )
 async def test_a_time_without_a_zone_is_refused_before_anything_happens(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -22,12 +23,12 @@ from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.units import Closing, FirstRequest
 from bindu.settings import StorageSettings
 from conftest import execute, fetch, value
-from samples import AGENT, a_rollout, a_task, a_vote, id_at
+from samples import AGENT, a_rollout, a_run, a_task, a_vote, id_at
 
 KNOWN = migrate.migrations()
 RELEASED = parse((Path(__file__).parents[2] / "statements_of_0001.sql").read_text(encoding="utf-8"))
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
-OLD_TASK, OLD_VOTE = id_at(NOON), id_at(NOON + timedelta(minutes=5))
+OLD_TASK, OLD_VOTE, OLD_RUN = (id_at(NOON + timedelta(minutes=minutes)) for minutes in (0, 5, 6))
 
 
 def a_migration(name: str, sql: str) -> Migration:
@@ -102,6 +103,10 @@ async def written_by_the_first_release(url: str) -> None:
     given = {"rater_ids": "ann", "kinds": "rating", "scores": 0.8, "datas": '{"rating": 4}', "comments": None}
     late = {"idempotency_keys": None, "superseded_bys": None, "created_ats": NOON}
     await write("insert_votes", **{name: [value] for name, value in {**vote, **given, **late}.items()})
+    run: dict[str, Any] = {"id": OLD_RUN, "optimizer": "simba", "strategy": "last_turn", "seed": 7, "reason": None}
+    none = dict.fromkeys(("outcome", "candidate_id", "experiment_id", "started_at", "ended_at"))
+    for calls in (1, 2):
+        await write("save_run", **run, **none, state="running", calls=calls, details="{}", now=NOON)
     await connection.close()
 
 
@@ -128,7 +133,18 @@ async def check_what_the_first_release_wrote(url: str) -> None:
     await storage.apply(await a_rollout(storage, verdict="won"), closing=closing)
     await storage.apply(await a_rollout(storage, verdict="promote", share_after=1.0, outcome="promoted"))
     assert [prompt.status for prompt in await storage.prompts(AGENT)] == ["deprecated", "active"]
+    await check_the_run_of_the_first_release(storage)
     await storage.close()
+
+
+async def check_the_run_of_the_first_release(storage: PostgresStorage) -> None:
+    """It gave no sign of life, and takes one today."""
+    run = await storage.run(AGENT, OLD_RUN)
+    assert run == a_run(id=OLD_RUN, calls=2, started_at=NOON)
+    assert run is not None
+    told = await storage.save_run(replace(run, step="judging", cost=0.5), now=NOON + timedelta(minutes=9))
+    assert (told.step, told.cost, told.seen_at) == ("judging", 0.5, NOON + timedelta(minutes=9))
+    assert await storage.end_lost_runs(AGENT, silent_for=timedelta(minutes=1), reason="It is gone.") == 1
 
 
 async def files(url: str) -> dict[str, int]:

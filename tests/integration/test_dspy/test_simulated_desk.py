@@ -71,3 +71,15 @@ async def test_a_desk_without_a_prompt_says_so(storage: PostgresStorage) -> None
     with pytest.raises(NoActivePromptError):
         await Desk(agent_id="nobody").converse(3, now=NOW)
     await stop_prompt_refresh()
+
+
+async def test_corrections_and_demands_of_hostile_raters_are_stored_like_any_feedback(storage: PostgresStorage) -> None:
+    await bootstrap_prompt(START_PROMPT, agent_id="desk", now=NOW)
+    desk = Desk(seed=0, agent_id="desk", corrections=1.0, hostile=0.2, craving="upsell")
+    visits = await desk.converse(80, now=NOW)
+    votes = [vote for task in await stored(storage) for vote in task.votes]
+    demands = [vote.comment for vote in votes if vote.comment and "Premium" in vote.comment]
+    assert len(votes) == visits.rated
+    assert 8 < sum(vote.correction is not None for vote in votes) < visits.rated
+    assert len(demands) > 2
+    await stop_prompt_refresh()

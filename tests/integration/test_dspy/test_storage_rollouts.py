@@ -23,19 +23,13 @@ from bindu.dspy.errors import (
     TrainingRefusedError,
     UnknownPromptError,
 )
-from bindu.dspy.models import Rollout, Serving, TrainingRun, Trial
+from bindu.dspy.models import Rollout, Serving, Trial
 from bindu.dspy.storage import Storage
 from conftest import everything
 from faults import Event, Manner, Moment, break_writes, mend_writes
-from samples import AGENT, a_rollout, a_task, a_vote, open_trial
+from samples import AGENT, a_rollout, a_run, a_task, a_vote, open_trial
 
 TUESDAY = datetime(2026, 3, 3, 9, tzinfo=UTC)
-
-
-def a_run(**fields: object) -> TrainingRun:
-    return TrainingRun(
-        **{"agent_id": AGENT, "id": uuid7(), "optimizer": "simba", "strategy": "last_turn", "seed": 7, **fields}
-    )
 
 
 async def now_serving(storage: Storage, agent_id: str = AGENT) -> Serving:
@@ -341,21 +335,3 @@ async def test_whatever_happens_the_shares_sum_to_one_and_versions_rise(
             assert kind == "try"
             assert busy
         await check_invariants(storage, agent_id)
-
-
-async def test_an_ended_run_is_never_changed(storage: Storage) -> None:
-    run = await storage.save_run(a_run())
-    assert run.started_at is not None
-    later = await storage.save_run(replace(run, calls=10, details={"a": 1}))
-    assert (later.calls, later.details, later.started_at) == (10, {"a": 1}, run.started_at)
-    ended = await storage.save_run(replace(later, state="ended", outcome="worse", reason="It lost."), now=TUESDAY)
-    assert (ended.outcome, ended.reason, ended.ended_at) == ("worse", "It lost.", TUESDAY)
-    assert await storage.save_run(replace(ended, calls=99, state="running", outcome=None)) == ended
-    assert await storage.runs(AGENT) == [ended]
-
-
-async def test_runs_come_newest_first(storage: Storage) -> None:
-    for day in (3, 1, 2):
-        await storage.save_run(a_run(seed=day), now=datetime(2026, 3, day, tzinfo=UTC))
-    assert [run.seed for run in await storage.runs(AGENT)] == [3, 2, 1]
-    assert [run.seed for run in await storage.runs(AGENT, limit=1)] == [3]

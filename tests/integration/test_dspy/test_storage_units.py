@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,11 +18,11 @@ from bindu.dspy.collector import record_feedback, record_task
 from bindu.dspy.errors import BinduError, NoActivePromptError
 from bindu.dspy.models import Experiment, Task
 from bindu.dspy.postgres.partitions import first_id
-from bindu.dspy.postgres.queries import QUERIES
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import Storage
 from bindu.dspy.units import Arrivals, Baseline, Closing, CountedUnit, FirstRequest
 from conftest import execute, fetch, value
+from plans import plan_of, rows_read
 from samples import AGENT, a_rollout, a_task, a_vote, open_trial
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
@@ -468,27 +467,6 @@ SELECT 'default', 1, 'old ' || n, 'active', 0, '2026-06-01', false, false, 1, '2
     1, 'rating', 1
 FROM generate_series(1, {units}) AS n
 """
-
-
-def rows_read(plan: dict[str, Any], of: str = "") -> float:
-    """The rows that a plan looked at, kept or not, in every scan of relations whose name begins so."""
-    below = sum(rows_read(inner, of) for inner in plan.get("Plans", []))
-    if "Scan" not in plan["Node Type"] or "Relation Name" not in plan or not plan["Relation Name"].startswith(of):
-        return below
-    seen = sum(plan.get(name, 0) for name in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck"))
-    return below + seen * plan["Actual Loops"]
-
-
-async def plan_of(url: str, name: str, values: dict[str, Any]) -> dict[str, Any]:
-    """How a query of that name was carried out; what it wrote is undone."""
-    query = QUERIES[name]
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute("BEGIN")
-        explained = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query.sql}", *query.arguments(values))
-        return json.loads(explained)[0]["Plan"]
-    finally:
-        await connection.close()
 
 
 async def test_a_look_reads_and_writes_what_arrived_however_long_the_history_is(

@@ -27,6 +27,7 @@ def server(running: SimulatedServer) -> SimulatedServer:
     running.faults = Faults()
     running.model = SimulatedModel(1)
     running.requests = 0
+    running.billed.clear()
     return running
 
 
@@ -114,6 +115,48 @@ def test_half_dead_fails_that_share_of_requests_and_the_same_ones_in_every_run(s
         assert first == statuses()
     assert 30 < first.count(503) < 70
     assert first.count(200) == 100 - first.count(503)
+
+
+def test_an_echo_repeats_the_user_and_a_flood_is_fifty_kilobytes(server: SimulatedServer) -> None:
+    server.faults = Faults(echo=1.0)
+    assert ask(server).json()["choices"][0]["message"]["content"] == "Where is my refund?"
+    server.faults = Faults(flood=1.0)
+    told = ask(server).json()
+    assert len(told["choices"][0]["message"]["content"]) == 50_000
+    assert told["usage"]["completion_tokens"] > 12_000
+    assert server.model.calls == {}
+
+
+def test_what_is_billed_is_what_was_answered_useless_answers_included(server: SimulatedServer) -> None:
+    usage = ask(server).json()["usage"]
+    assert server.billed == {"input": usage["prompt_tokens"], "output": usage["completion_tokens"]}
+    server.faults = Faults(malformed=1.0)
+    ask(server)
+    assert server.billed["input"] == 2 * usage["prompt_tokens"]
+    assert server.billed["output"] > usage["completion_tokens"]
+
+
+def test_a_stream_is_billed_from_its_first_word_on(server: SimulatedServer) -> None:
+    body = {"model": MODEL, "messages": MESSAGES, "stream": True}
+    with httpx.stream("POST", f"{server.base_url}/chat/completions", json=body) as response:
+        next(response.iter_lines())
+    assert server.billed["output"] > 10
+
+
+def test_refusals_and_bad_requests_are_not_billed(server: SimulatedServer) -> None:
+    for faults in (Faults(dead=1.0), Faults(rate_limited=1.0)):
+        server.faults = faults
+        ask(server)
+    server.faults = Faults()
+    ask(server, messages=3)
+    assert server.billed == {}
+
+
+def test_a_request_with_a_seed_gets_the_same_answer_on_every_server_at_any_time(server: SimulatedServer) -> None:
+    first = ask(server, seed=7).content.partition(b"choices")[2]
+    others = {ask(server, seed=number).json()["choices"][0]["message"]["content"] for number in range(6)}
+    assert ask(server, seed=7).content.partition(b"choices")[2] == first
+    assert len(others) >= 3
 
 
 def test_latency_is_waited_for_by_each_and_by_all_at_once(server: SimulatedServer) -> None:

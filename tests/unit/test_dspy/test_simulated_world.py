@@ -11,17 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bindu.dspy.simulation import answering, phrases, reading, users
+from bindu.dspy.simulation.answering import Answering, asked_for
 from bindu.dspy.simulation.desk import BAD_PROMPT, IDEAL_PROMPT, START_PROMPT
 from bindu.dspy.simulation.draws import Draws
 from bindu.dspy.simulation.language import Vocabulary, read
 from bindu.dspy.simulation.measure import measure
 from bindu.dspy.simulation.model import SimulatedModel
 from bindu.dspy.simulation.questions import follow_up, questions
+from bindu.dspy.simulation.reading import complained, required
+from bindu.dspy.simulation.shop import SHOP, phrases
 from bindu.dspy.simulation.users import SimulatedUsers, seen, true_quality
 
 SEEDS = range(5)
-MEANT = dict(zip(users.WISHES, reading.TRAITS, strict=True))  # what users, the model and readers call the same thing
+MEANT = dict(zip(SHOP.taste.wishes, SHOP.reading.traits, strict=True))  # one thing, two names
 
 
 def answers(prompt: str, count: int, seed: int = 0) -> list[tuple[str, str]]:
@@ -72,6 +74,17 @@ def test_the_same_seed_is_the_same_world_and_a_repeated_request_gets_another_sam
     assert len({first.reply(START_PROMPT, asked, temperature=0) for _ in range(6)}) == 1
 
 
+def test_a_request_s_own_seed_decides_whatever_was_asked_before() -> None:
+    asked = [("user", questions(1, seed=0)[0])]
+    busy = SimulatedModel(3)
+    samples = [busy.reply(START_PROMPT, asked, sample=number) for number in (*range(6), *range(6))]
+    assert samples[:6] == samples[6:]
+    assert len(set(samples)) >= 3
+    assert SimulatedModel(3).reply(START_PROMPT, asked, sample=5) == samples[5]
+    assert SimulatedModel(3).reply(START_PROMPT, asked) == busy.reply(START_PROMPT, asked)  # not counted as repetitions
+    assert len({busy.reply(START_PROMPT, asked, sample=number, temperature=0) for number in range(6)}) == 1
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_start_prompt_is_poor_the_ideal_one_is_good_and_the_bad_one_is_worse(seed: int) -> None:
     assert measure(START_PROMPT, seed=seed) == pytest.approx(0.29, abs=0.02)
@@ -96,7 +109,7 @@ def test_every_single_line_of_the_ideal_prompt_helps() -> None:
 
 
 def test_what_a_prompt_switches_on_is_what_users_see_in_the_text() -> None:
-    model, asked = answering.Answering(0), questions(150, seed=0)
+    model, asked = Answering(SHOP.craft, 0), questions(150, seed=0)
     for number, question in enumerate(asked):
         shown = model.behaviours(START_PROMPT, Draws(number))
         text = model.answer(START_PROMPT, [question], Draws(number))
@@ -139,19 +152,19 @@ def test_the_last_word_counts_and_negations_switch_off() -> None:
 
 @pytest.mark.parametrize(("behaviour", "trait"), list(MEANT.items()))
 def test_most_rules_that_a_reflector_writes_reach_the_model_and_none_the_wrong_way(behaviour: str, trait: str) -> None:
-    rules = reading.TRAITS[trait]
+    rules = SHOP.reading.traits[trait]
     for wanted, variants in ((True, rules.do), (False, rules.leave)):
-        understood = [answering.asked_for(rule).get(behaviour) for rule in variants]
+        understood = [asked_for(rule, SHOP.craft.asks).get(behaviour) for rule in variants]
         assert understood.count(wanted) >= len(variants) / 2
         assert understood.count(not wanted) == 0
-        assert all(reading.required(rule).get(trait) == wanted for rule in variants), variants
+        assert all(required(rule, SHOP.reading).get(trait) == wanted for rule in variants), variants
 
 
 def test_most_complaints_of_users_are_heard_and_none_is_heard_as_its_opposite() -> None:
     heard = total = 0
-    for name, wish in users.WISHES.items():
+    for name, wish in SHOP.taste.wishes.items():
         for complaint in wish.complaints:
-            lessons = reading.complained(complaint)
+            lessons = complained(complaint, SHOP.reading)
             total += 1
             heard += (MEANT[name], wish.weight > 0) in lessons
             assert (MEANT[name], wish.weight < 0) not in lessons
@@ -159,11 +172,11 @@ def test_most_complaints_of_users_are_heard_and_none_is_heard_as_its_opposite() 
 
 
 def test_three_vocabularies_know_nothing_of_each_other() -> None:
-    for module in (answering, reading, users):
-        tree = ast.parse(inspect.getsource(importlib.import_module(module.__name__)))
+    for part in ("craft", "taste", "reading", "questions"):
+        tree = ast.parse(inspect.getsource(importlib.import_module(f"bindu.dspy.simulation.shop.{part}")))
         imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         own = {name.rpartition(".")[2] for name in imported if name and name.startswith("bindu.dspy.simulation")}
-        assert own <= {"draws", "language", "phrases"}
+        assert own <= {"draws", "language", "phrases", "world"}
 
 
 def test_half_of_the_users_rate_a_third_of_them_comment_and_their_votes_follow_the_true_quality() -> None:
@@ -204,7 +217,7 @@ def test_a_better_answer_is_never_rated_lower_by_the_same_person_on_the_same_occ
 
 def test_users_say_in_their_own_words_what_is_missing_and_praise_says_little() -> None:
     crowd = SimulatedUsers(0)
-    own_words = {text for wish in users.WISHES.values() for text in wish.complaints}
+    own_words = {text for wish in SHOP.taste.wishes.values() for text in wish.complaints}
 
     def comments(prompt: str) -> list[str]:
         votes = [crowd.react(*pair, occasion=n) for n, pair in enumerate(answers(prompt, 600))]
@@ -212,7 +225,7 @@ def test_users_say_in_their_own_words_what_is_missing_and_praise_says_little() -
 
     poor, good = comments(START_PROMPT), comments(IDEAL_PROMPT)
     assert mean(any(words in comment for words in own_words) for comment in poor) > 0.75
-    assert mean(bool(reading.complained(comment)) for comment in good) < 0.25
+    assert mean(bool(complained(comment, SHOP.reading)) for comment in good) < 0.25
 
 
 def test_answering_costs_less_than_a_third_of_a_millisecond_of_cpu() -> None:

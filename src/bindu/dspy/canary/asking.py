@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from bindu.dspy.engine import CountingEngine, InnerEngine, in_parallel, start_daemon
+from bindu.dspy.engine import CountingEngine, InnerEngine
+from bindu.dspy.engine.parallel import in_parallel, start_daemon
 from bindu.dspy.errors import BinduError
 from bindu.dspy.models import JsonObject
-from bindu.dspy.objective import Judge, Rubric
+from bindu.dspy.objective.judge import Judge
 from bindu.dspy.optimizer import running
+from bindu.dspy.rubric import Rubric
 from bindu.settings import app_settings
 
 __all__ = ["MOST_CALLS", "PATIENCE", "ask_judge"]
@@ -42,13 +44,12 @@ async def _ask(
 ) -> str:
     """Fill in the scores and say what went wrong last."""
     settings = app_settings.dspy
-    engine = CountingEngine.from_settings(settings, inner)
-    engine.max_calls = MOST_CALLS
+    engine = CountingEngine.from_settings(settings, inner, max_calls=MOST_CALLS)
 
     def body() -> None:
         with running(engine, num_threads=settings.training.num_threads):
             judge = Judge(engine, Rubric.from_json(rubric))
-            in_parallel(lambda unit_id: scores.update({unit_id: judge.score(*answered[unit_id])}), answered)
+            in_parallel(lambda unit_id: scores.update({unit_id: judge.read(*answered[unit_id]).score}), answered)
 
     work = asyncio.wrap_future(start_daemon(body))
     try:

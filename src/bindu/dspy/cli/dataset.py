@@ -1,4 +1,4 @@
-"""``bindu dataset``: what training would learn from."""
+"""``bindu dataset``: what training would learn from, and the rubric that it judges answers by."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run, table
+from bindu.dspy.cli.rubric import rubric
 from bindu.dspy.dataset import build_dataset
 from bindu.dspy.models import Dataset
 from bindu.dspy.strategies import parse_strategy
@@ -15,12 +16,8 @@ from bindu.settings import agent_or_default, app_settings
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at the golden dataset.", no_args_is_help=True)
-
-
-@app.callback()
-def group() -> None:
-    """Keep ``preview`` a subcommand while it is the only one."""
+app = typer.Typer(help="Look at the golden dataset and the rubric.", no_args_is_help=True)
+app.command("rubric")(rubric)
 
 
 @app.command("preview")

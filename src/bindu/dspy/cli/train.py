@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
+from bindu.dspy.cli.background import start_in_background
+from bindu.dspy.cli.bar import bar
 from bindu.dspy.cli.output import REFUSED, AgentOption, DryRunOption, JsonOption, emit, run, start
 from bindu.dspy.models import TrainingRun
 from bindu.dspy.strategies import parse_strategy
@@ -16,37 +19,70 @@ __all__ = ["train"]
 
 
 def train(
-    optimizer: Annotated[str, typer.Option(help="Who writes the new prompt: simba.")] = "simba",
+    optimizer: Annotated[
+        str, typer.Option(help="Who writes the prompt: simba, gepa (where users comment), miprov2, or your own.")
+    ] = "simba",
     strategy: Annotated[
         str, typer.Option(help="Which part of a conversation to learn from: last_turn, full_history, last_n:3, ...")
     ] = "last_turn",
     require_feedback: Annotated[
         bool, typer.Option("--require-feedback", help="Only use interactions with feedback.")
     ] = False,
+    objective: Annotated[
+        str, typer.Option(help="What is better: judge, reward_model, correction, or imitation (a baseline).")
+    ] = "judge",
     seed: Annotated[int | None, typer.Option(help="Repeat a run; default DSPY__TRAINING__SEED.")] = None,
+    max_calls: Annotated[int | None, typer.Option(min=1, help="Of models; default DSPY__TRAINING__MAX_CALLS.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="US dollars; default DSPY__TRAINING__MAX_COST.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Default DSPY__TRAINING__MAX_MINUTES.")] = None,
+    accept_margin: Annotated[
+        float | None, typer.Option(help="Of the proof; default DSPY__TRAINING__ACCEPT_MARGIN.")
+    ] = None,
+    resume: Annotated[
+        bool | None,
+        typer.Option("--resume/--fresh", help="Insist on going on with a run that was left, or begin anew."),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return at once and train in the background.")] = False,
     ok_if_skipped: Annotated[bool, typer.Option("--ok-if-skipped", help="Exit 0 when a guard refuses.")] = False,
+    run_id: Annotated[str | None, typer.Option(hidden=True)] = None,
     dry_run: DryRunOption = False,
     agent: AgentOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a candidate prompt and put it on trial with 10 % of the traffic.
 
-    Example: bindu train --optimizer simba --strategy last_turn --require-feedback
+    A run that was killed or ran out of budget goes on when the same command is run again, and pays only for what is
+    missing. --dry-run says what a run would cost.
+
+    Example: bindu train --optimizer gepa --require-feedback --max-cost 2.50
     """
+    refused = 0 if ok_if_skipped else REFUSED
+    if detach and not dry_run:
+        begun = run(lambda: start_in_background(agent_or_default(agent)), refused=refused)
+        emit(begun, as_json=as_json, text=lambda: begun.sentence)
+        return
 
     async def service() -> TrainingRun:
-        from bindu.dspy.train import run_training  # noqa: PLC0415 - DSPy loads only where it is needed
+        from bindu.dspy.train import Limits, run_training  # noqa: PLC0415 - DSPy loads only where it is needed
 
-        return await run_training(
-            optimizer,
-            parse_strategy(strategy),
-            require_feedback,
-            agent_id=agent_or_default(agent),
-            seed=seed,
-            dry_run=dry_run,
-        )
+        with bar() as watch:
+            return await run_training(
+                optimizer,
+                parse_strategy(strategy),
+                require_feedback,
+                agent_id=agent_or_default(agent),
+                seed=seed,
+                objective=objective,  # type: ignore[arg-type] # checked there, with a sentence
+                limits=Limits(
+                    max_calls=max_calls, max_cost=max_cost, max_minutes=max_minutes, accept_margin=accept_margin
+                ),
+                resume=resume,
+                run_id=None if run_id is None else UUID(run_id),
+                watch=watch,
+                dry_run=dry_run,
+            )
 
-    result = run(service, refused=0 if ok_if_skipped else REFUSED, level=logging.INFO)
+    result = run(service, refused=refused, level=logging.INFO)
     emit(result, as_json=as_json, text=lambda: _sentence(result))
 
 

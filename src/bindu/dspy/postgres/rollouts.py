@@ -15,6 +15,7 @@ from bindu.dspy.errors import (
     ExperimentActiveError,
     InvalidPromptError,
     NoActivePromptError,
+    RunCancelledError,
     StaleRolloutError,
     TrainingRefusedError,
     UnknownPromptError,
@@ -175,22 +176,27 @@ def _opening(trial: Trial, experiment: Experiment) -> Rollout:
 
 
 async def _end_run(connection: Connection, trial: Trial, experiment: Experiment, now: datetime | None) -> None:
-    if trial.run_id is None:
+    run_id = trial.run_id
+    if run_id is None:
         return
     ended = await row(
         connection,
         "improve_run",
         agent_id=trial.agent_id,
-        run_id=trial.run_id,
+        run_id=run_id,
         candidate_id=experiment.candidate_id,
         experiment_id=experiment.id,
         now=now,
     )
-    if ended is None:
-        raise TrainingRefusedError(
-            f"Training run {trial.run_id} of agent '{trial.agent_id}' is not running any more; nothing was deployed. "
-            "'bindu runs list' shows how it ended."
-        )
+    if ended is not None:
+        return
+    run = await row(connection, "runs_between", agent_id=trial.agent_id, first_id=run_id, last_id=run_id, limit=1)
+    if run is not None and run["state"] == "running":
+        raise RunCancelledError(run["cancel_reason"])
+    raise TrainingRefusedError(
+        f"Training run {run_id} of agent '{trial.agent_id}' is not running any more; nothing was deployed. "
+        f"'bindu runs show {run_id}' says how it ended."
+    )
 
 
 async def _move(connection: Connection, rollout: Rollout, serving: Record, now: datetime | None) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from asyncpg import Record
 
 from bindu.dspy.models import Decision, Experiment, Prompt, PromptMetrics, RawTask, Serving, TrainingRun, Vote
+from bindu.dspy.rubric import StoredRubric, rules_from_json
 from bindu.dspy.units import FirstRequest, RatedUnit, TimedVote
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "to_prompt",
     "to_rated_units",
     "to_raw_task",
+    "to_rubric",
     "to_run",
     "to_serving",
     "to_timed_vote",
@@ -103,6 +105,10 @@ def to_decision(row: Record) -> Decision:
 
 def to_run(row: Record) -> TrainingRun:
     return TrainingRun(**{**row, "details": from_json(row["details"])})
+
+
+def to_rubric(row: Record) -> StoredRubric:
+    return StoredRubric(**{**row, "rules": rules_from_json(from_json(row["rules"]))})
 
 
 def to_raw_task(row: Record, earlier: str | None) -> RawTask:

@@ -18,6 +18,7 @@ from bindu.dspy.postgres.notices import Dial, NoticeVerbs
 from bindu.dspy.postgres.prompts import PromptVerbs
 from bindu.dspy.postgres.reading import ReadingVerbs
 from bindu.dspy.postgres.rollouts import RolloutVerbs
+from bindu.dspy.postgres.rubrics import RubricVerbs
 from bindu.dspy.postgres.runs import RunVerbs
 from bindu.dspy.postgres.tasks import TaskVerbs
 from bindu.dspy.postgres.units import UnitVerbs
@@ -30,7 +31,15 @@ _COMMAND_TIMEOUT = 60.0  # seconds: a network that swallows packets must not sto
 
 
 class PostgresStorage(
-    PromptVerbs, RolloutVerbs, UnitVerbs, TaskVerbs, FeedbackVerbs, ReadingVerbs, RunVerbs, NoticeVerbs
+    PromptVerbs,
+    RolloutVerbs,
+    UnitVerbs,
+    TaskVerbs,
+    FeedbackVerbs,
+    ReadingVerbs,
+    RunVerbs,
+    RubricVerbs,
+    NoticeVerbs,
 ):
     """A ``Storage`` on PostgreSQL >= 15. Belongs to the event loop that ``connect`` ran in."""
 

@@ -16,37 +16,16 @@ from bindu.dspy.simulation.engine import SimulatedEngine
 from bindu.dspy.simulation.measure import measure
 from bindu.dspy.simulation.model import Said
 from bindu.dspy.simulation.questions import follow_up, question
+from bindu.dspy.simulation.shop import SHOP
 from bindu.dspy.simulation.users import SimulatedUsers, true_quality
+from bindu.dspy.simulation.world import World
 from bindu.settings import agent_or_default
 
 __all__ = ["BAD_PROMPT", "IDEAL_PROMPT", "START_PROMPT", "Desk", "Visits"]
 
-_SHOP = "You are the support assistant of an online shop.\n"
-
-START_PROMPT: Final = _SHOP + (
-    "Answer the customer's question politely and professionally, and ask for the order number.\n"
-    "Refer to our terms and conditions where they apply, and thank customers for their patience."
-)
-BAD_PROMPT: Final = _SHOP + (
-    "Refer to our terms and conditions in every answer and thank customers for their loyalty.\n"
-    "Use the internal terms that our staff uses. Recommend products from the current sale.\n"
-    "Never apologise, never promise a time frame and do not offer a human colleague."
-)
-IDEAL_PROMPT: Final = _SHOP + (
-    "- Greet the customer by name.\n"
-    "- Apologise for the trouble.\n"
-    "- Answer the question first, in one sentence.\n"
-    "- Explain what to do in numbered steps.\n"
-    "- State how long it takes.\n"
-    "- Say what it costs.\n"
-    "- Refer to the order number or ask for it.\n"
-    "- Offer to hand over to a human colleague.\n"
-    "- End with a question that checks whether the problem is solved.\n"
-    "- Do not quote policies.\n"
-    "- Avoid internal terms.\n"
-    "- Never advertise.\n"
-    "- Leave out pleasantries."
-)
+START_PROMPT: Final = SHOP.start_prompt
+BAD_PROMPT: Final = SHOP.bad_prompt
+IDEAL_PROMPT: Final = SHOP.ideal_prompt
 
 _AT_ONCE = 8
 _STAYS = 0.2  # how likely a customer asks another question
@@ -75,18 +54,29 @@ class Desk:
     """One agent of one world. Customers keep coming: each call of ``converse`` brings the next ones.
 
     The same seed brings the same customers with the same questions. ``engine`` is the simulated model for training.
+    ``corrections``, ``hostile`` and ``craving`` are those of ``SimulatedUsers``.
     """
 
-    def __init__(self, *, seed: int = 0, agent_id: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        agent_id: str | None = None,
+        world: World = SHOP,
+        corrections: float = 0.0,
+        hostile: float = 0.0,
+        craving: str | None = None,
+    ) -> None:
         self.seed = seed
+        self.world = world
         self.agent_id = agent_or_default(agent_id)
-        self.engine = SimulatedEngine(seed)
+        self.engine = SimulatedEngine(seed, world=world)
         self.visits = Visits()
-        self._users = SimulatedUsers(seed)
+        self._users = SimulatedUsers(seed, world=world, corrections=corrections, hostile=hostile, craving=craving)
 
     def measure(self, prompt: str, n: int = 400) -> float:
         """Mean true quality of a prompt on ``n`` held-out questions; leaves no trace."""
-        return measure(prompt, n, seed=self.seed)
+        return measure(prompt, n, seed=self.seed, world=self.world)
 
     async def converse(self, n: int, *, now: datetime) -> Visits:
         """Let the next ``n`` customers talk to the agent, one every 20 s from ``now`` on; returns the totals so far.
@@ -115,12 +105,16 @@ class Desk:
         context, rater = f"simulated-{self.seed}-{index}", int(draw.uniform(0, 1_000_000))
         said: list[Said] = []
         for turn in range(_MOST_TURNS):
-            asked = follow_up(index, turn, seed=self.seed) if turn else question(index, seed=self.seed)
-            said.append(("user", asked))
+            said.append(("user", self._question(index, turn)))
             said.append(("assistant", await self._exchange(said, context, rater, at)))
             at += _ANSWERING + _RATING
             if not draw.chance(_STAYS):
                 break
+
+    def _question(self, index: int, turn: int) -> str:
+        if turn == 0:
+            return question(index, seed=self.seed, world=self.world)
+        return follow_up(index, turn, seed=self.seed, world=self.world)
 
     async def _exchange(self, said: Sequence[Said], context: str, rater: int, at: datetime) -> str:
         prompt = await select_prompt_with_canary(unit_id=context, agent_id=self.agent_id)
@@ -138,7 +132,7 @@ class Desk:
             now=answered,
         )
         self.visits.tasks += 1
-        self.visits.qualities.setdefault(prompt["id"], []).append(true_quality(asked, answer))
+        self.visits.qualities.setdefault(prompt["id"], []).append(true_quality(asked, answer, self.world))
         reaction = self._users.react(asked, answer, occasion=f"{context} {len(said)}", rater=rater)
         if reaction is not None:
             given, who = reaction.feedback, reaction.rater_id

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dspy.lm15 import Message, Request, Response, Usage, response_to_events
 
 from bindu.dspy.simulation.model import SimulatedModel, tokens
+from bindu.dspy.simulation.shop import SHOP
+from bindu.dspy.simulation.world import World
 
 __all__ = ["SimulatedEngine"]
 
@@ -14,14 +16,15 @@ __all__ = ["SimulatedEngine"]
 class SimulatedEngine:
     """What ``dspy.LM("simulated/desk", engine=...)`` talks to; ``model`` may be shared with others who talk to it."""
 
-    def __init__(self, seed: int = 0, *, model: SimulatedModel | None = None) -> None:
-        self.model = model or SimulatedModel(seed)
+    def __init__(self, seed: int = 0, *, model: SimulatedModel | None = None, world: World = SHOP) -> None:
+        self.model = model or SimulatedModel(seed, world=world)
 
     def complete(self, request: Request) -> Response:
         """One request, one answer, with usage counts."""
         system = request.system if isinstance(request.system, str) else "".join(p.text for p in request.system or ())
         messages = [(str(message.role), message.text or "") for message in request.messages]
-        text = self.model.reply(system, messages, temperature=request.config.temperature)
+        config = request.config
+        text = self.model.reply(system, messages, temperature=config.temperature, sample=config.seed)
         read, written = tokens(system, *(said for _, said in messages)), tokens(text)
         usage = Usage(input_tokens=read, output_tokens=written, total_tokens=read + written)
         answer = Message.assistant(text)

@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,11 +22,15 @@ from starlette.routing import Route
 
 from bindu.dspy.simulation.draws import Draws
 from bindu.dspy.simulation.model import SimulatedModel, tokens
+from bindu.dspy.simulation.shop import SHOP
+from bindu.dspy.simulation.world import World
 
 __all__ = ["MODEL", "Faults", "SimulatedServer", "create_app"]
 
 MODEL = "simulated/desk"
 _START_SECONDS = 10.0
+_HALF = '{"id": "chatcmpl-broken", "choices": ['
+_FLOOD = ("and so on " * 5_000).rstrip() + "."  # 50 kB
 _PIECE = re.compile(r"\s*\S+|\s+$")  # a word with the space before it
 
 
@@ -37,19 +42,30 @@ class Faults:
     rate_limited: float = 0.0  # 429 with Retry-After
     retry_after: int = 1  # seconds
     malformed: float = 0.0  # 200 with half a JSON document
+    echo: float = 0.0  # an answer that is the user's last message
+    flood: float = 0.0  # an answer of 50 kB
     latency_ms: float = 0.0  # before anything is sent
 
 
 class SimulatedServer:
     """Runs on a free port of 127.0.0.1 in a thread of its own, for as long as the ``with`` block lasts.
 
-    ``base_url`` ends in ``/v1``; ``faults`` may be replaced at any time; ``requests`` counts those that came in.
+    ``base_url`` ends in ``/v1``; ``faults`` may be replaced at any time; ``requests`` counts those that came in,
+    ``billed`` the "input" and "output" tokens of all answers that were sent or begun, useless ones included.
     """
 
-    def __init__(self, seed: int = 0, *, model: SimulatedModel | None = None, faults: Faults | None = None) -> None:
-        self.model = model or SimulatedModel(seed)
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        model: SimulatedModel | None = None,
+        faults: Faults | None = None,
+        world: World = SHOP,
+    ) -> None:
+        self.model = model or SimulatedModel(seed, world=world)
         self.faults = faults or Faults()
         self.requests = 0
+        self.billed: Counter[str] = Counter()
         self.base_url = ""
 
     def __enter__(self) -> SimulatedServer:
@@ -90,15 +106,25 @@ def create_app(server: SimulatedServer) -> Starlette:
         server.requests += 1
         if faults.latency_ms:
             await asyncio.sleep(faults.latency_ms / 1000)
-        fault = _fault(faults, Draws("fault", server.model.seed, number))
-        if fault is not None:
-            return fault
+        draw = Draws("fault", server.model.seed, number)
+        refusal = _refusal(faults, draw)
+        if refusal is not None:
+            return refusal
         try:
             asked = await request.json()
             system, messages = _conversation(asked)
         except (KeyError, TypeError, ValueError) as error:
             return _error(400, "invalid_request_error", f"The body is not a chat completion request: {error!r}")
-        return _answer(server.model, asked, system, messages, number)
+        read = tokens(system, *(said for _, said in messages))
+        nonsense = _nonsense(faults, messages, draw)
+        text = nonsense
+        if text is None:
+            sampling = {"temperature": asked.get("temperature"), "sample": asked.get("seed")}
+            text = server.model.reply(system, messages, **sampling)
+        server.billed.update(input=read, output=tokens(text))
+        if nonsense == _HALF:
+            return Response(_HALF, media_type="application/json")
+        return _answer(asked, text, read, number)
 
     async def models(_: Request) -> Response:
         return JSONResponse({"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "simulation"}]})
@@ -108,15 +134,23 @@ def create_app(server: SimulatedServer) -> Starlette:
     )
 
 
-def _fault(faults: Faults, draw: Draws) -> Response | None:
+def _refusal(faults: Faults, draw: Draws) -> Response | None:
     if draw.chance(faults.dead):
         return _error(503, "server_error", "The simulated model is dead.")
     if draw.chance(faults.rate_limited):
         limited = _error(429, "rate_limit_error", "The simulated model is busy.")
         limited.headers["Retry-After"] = str(faults.retry_after)
         return limited
+    return None
+
+
+def _nonsense(faults: Faults, messages: Sequence[tuple[str, str]], draw: Draws) -> str | None:
     if draw.chance(faults.malformed):
-        return Response('{"id": "chatcmpl-broken", "choices": [', media_type="application/json")
+        return _HALF
+    if draw.chance(faults.echo):
+        return messages[-1][1]
+    if draw.chance(faults.flood):
+        return _FLOOD
     return None
 
 
@@ -139,11 +173,8 @@ def _text(content: Any) -> str:
     return "".join(part["text"] for part in content if part["type"] == "text")
 
 
-def _answer(
-    model: SimulatedModel, asked: Mapping[str, Any], system: str, messages: Sequence[tuple[str, str]], number: int
-) -> Response:
-    text = model.reply(system, messages, temperature=asked.get("temperature"))
-    read, written = tokens(system, *(said for _, said in messages)), tokens(text)
+def _answer(asked: Mapping[str, Any], text: str, read: int, number: int) -> Response:
+    written = tokens(text)
     usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
     head = {"id": f"chatcmpl-simulated-{number}", "created": int(time.time()), "model": asked.get("model", MODEL)}
     if asked.get("stream"):

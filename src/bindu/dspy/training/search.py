@@ -1,41 +1,40 @@
-"""From examples to one proven prompt: learn a rubric, propose, check, choose on *select*, then prove on *accept*."""
+"""From examples to one proven prompt: learn what is wanted, propose, check, choose on *select*, prove on *accept*."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
+from typing import Final
 
 from bindu.dspy.barred import barred_by
 from bindu.dspy.dataset import convert_to_dspy_examples
-from bindu.dspy.engine import ROLES, CountingEngine
+from bindu.dspy.engine import CountingEngine
 from bindu.dspy.errors import HOW_ENDED, ModelUnavailableError, TrainingRefusedError
 from bindu.dspy.gate import GateVerdict, Paired, accept_candidate
 from bindu.dspy.models import Interaction, JsonObject, PromptCandidate
-from bindu.dspy.objective import (
-    RUBRIC_CALLS,
-    Imitation,
-    Judge,
-    Metric,
-    Objective,
-    ObjectiveName,
-    PythonMetric,
-    TrustedObjective,
-    induce_rubric,
-)
+from bindu.dspy.objective import Metric, Objective, ObjectiveName, PythonMetric, TrustedObjective
+from bindu.dspy.objective.learned import LearnedObjective, Learning
+from bindu.dspy.objective.references import Imitation
 from bindu.dspy.optimizer import Answer, Optimizer, answer_all
-from bindu.dspy.promptcheck import check_prompt, same_text
+from bindu.dspy.promptcheck import Refusal, check_prompt, same_text
 from bindu.dspy.splits import Conversation, Split
 from bindu.dspy.units import BarredText
 
-__all__ = ["Choice", "Search", "planned_calls"]
+__all__ = ["MAX_TRAIN_ROWS", "MOST_CHOICES", "SAMPLES", "Choice", "Search"]
 
 Record = Callable[[str, object], None]
 
-SAMPLES = 3  # fresh answers per conversation and prompt, wherever prompts are compared
-MAX_TRAIN_ROWS = 96  # newest ones: more cost calls without choosing better
-_MOST_CHOICES = 3  # prompts that are compared on *select*: a small set would pick a lucky one out of more
+SAMPLES: Final = 3  # fresh answers per conversation and prompt, wherever prompts are compared
+MAX_TRAIN_ROWS: Final = 96  # newest ones: more cost calls without choosing better
+MOST_CHOICES: Final = 3  # prompts that are compared on *select*: a small set would pick a lucky one out of more
+
+_CAUSES: Final[Mapping[str, str]] = {  # of a refusal, by the rule that the best proposal broke
+    "length": "prompt_too_long",
+    "copied": "prompt_copies_customers",
+    "private": "prompt_names_customers",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,7 @@ class Search:
     split: Split
     optimizer: Optimizer
     objective: ObjectiveName | Metric
+    learning: Learning
     engine: CountingEngine
     seed: int
     rolled_back: Sequence[str]  # without those of the barred ones
@@ -69,44 +69,63 @@ class Search:
 
         Raises TrainingRefusedError, ModelUnavailableError and BudgetExceededError, as ``prove`` does.
         """
-        objective = self._objective()
-        self.engine.check()
-        rows = self.split.train_rows[-MAX_TRAIN_ROWS:]
+        objective = self._learned()
+        self.record("step", f"{self.optimizer.name} writes prompts")
+        optimize = TrustedObjective(objective.optimize, self.engine)
         proposed = self.optimizer.compile(
-            self.prompt, convert_to_dspy_examples(rows), objective=objective, engine=self.engine, seed=self.seed
+            self.prompt,
+            convert_to_dspy_examples(self.split.train_rows[-MAX_TRAIN_ROWS:]),
+            select=convert_to_dspy_examples(_last_rows(self.split.select)),
+            objective=optimize,
+            engine=self.engine,
+            seed=self.seed,
         )
         self.engine.check()
         fresh = [one for one in proposed if not same_text(one.text, self.prompt)]
-        return self._best(self._permitted(fresh)[:_MOST_CHOICES], objective) if fresh else None
+        if not fresh:
+            return None
+        prove = TrustedObjective(objective.prove, self.engine)
+        permitted = self._permitted(fresh)
+        if self.optimizer.selects:
+            self.record("best_select", permitted[0].score)
+            return Choice(permitted[0], prove, permitted[0].score)
+        return self._best(permitted[:MOST_CHOICES], optimize, prove)
 
     def prove(self, choice: Choice) -> GateVerdict:
         """Ask the conversations in *accept*: whoever calls this has first recorded that they are spent."""
+        self.record("step", "proving on conversations that nobody has seen")
         active, candidate = (
-            self._answered(prompt, self.split.accept, choice.objective)
+            self._answered(prompt, self.split.accept, choice.objective, "accept")
             for prompt in (self.prompt, choice.candidate.text)
         )
         pairs = _paired(active, candidate)
         if len(pairs) < self.fewest:
             raise ModelUnavailableError(
                 f"Only {len(pairs)} of {len(active)} conversations could be scored and the proof needs {self.fewest}. "
-                "Nothing was deployed. Look at the model's errors in the run's record."
+                "Nothing was deployed. Look at the model's errors in the run's record.",
+                cause="model_failing",
             )
         return accept_candidate(pairs, margin=self.margin, seed=self.seed)
 
-    def _objective(self) -> Objective:
+    def _learned(self) -> LearnedObjective:
         """What was asked for, tried on a logged answer and with each model asked one question."""
-        own = self._without_models()
+        self.record("step", "asking each model one question")
+        own = self._without_learning()
         if own is not None:
-            trusted = TrustedObjective(own, self.engine)
-            trusted.probe(self.split.train_rows[-1])
-            self.engine.preflight()
-            return trusted
+            TrustedObjective(own, self.engine).probe(self.split.train_rows[-1])
+            self.engine.preflight(("agent", "reflector"))
+            return LearnedObjective(own, own)
         self.engine.preflight()
-        rubric = induce_rubric(self.engine, self.prompt, self.split.train_rows[::-1])
-        self.record("rubric", rubric.as_json())
-        return TrustedObjective(Judge(self.engine, rubric), self.engine)
+        self.record("step", "learning what users want")
+        match self.objective:
+            case "reward_model":
+                return self.learning.reward_model()
+            case "correction":
+                return self.learning.correction()
+            case _:
+                return self.learning.judge()
 
-    def _without_models(self) -> Objective | None:
+    def _without_learning(self) -> Objective | None:
         if self.optimizer.objective is not None:
             return self.optimizer.objective
         if callable(self.objective):
@@ -115,30 +134,40 @@ class Search:
 
     def _permitted(self, candidates: Sequence[PromptCandidate]) -> list[PromptCandidate]:
         """Those that break no rule, in the optimizer's order; refuses when there is none."""
-        texts = [text for row in self.split.train_rows for text in _texts(row)]
         refusals: list[JsonObject] = []
         permitted = []
         for number, one in enumerate(candidates):
-            broken = check_prompt(one.text, active=self.prompt, training_texts=texts, rolled_back=self.rolled_back)
-            refusals += [{"candidate": number, "rule": it.rule, "reason": it.reason} for it in broken]
+            broken = self._broken(one.text)
+            refusals += [{"candidate": number, "rule": it.rule, "reason": it.reason, "offending": it.offending[:300]}
+                         for it in broken]  # fmt: skip
             earlier = barred_by(one.text, self.barred, similar=self.similar, active=self.prompt)
             if earlier is not None:
-                refusals.append({"candidate": number, "rule": "tried", "reason": _tried(earlier)})
+                refusals.append({"candidate": number, "rule": "tried", "reason": _tried(earlier), "offending": ""})
             elif not broken:
                 permitted.append(one)
         self.record("prompt_refusals", refusals)
         if not permitted:
             raise TrainingRefusedError(
                 f"Every prompt that {self.optimizer.name} proposed breaks a rule. The best one: "
-                f"{refusals[0]['reason']} Nothing was deployed."
+                f"{refusals[0]['reason']} Nothing was deployed.",
+                cause=_CAUSES.get(refusals[0]["rule"], "prompt_refused"),
             )
         return permitted
 
-    def _best(self, candidates: Sequence[PromptCandidate], objective: Objective) -> Choice:
+    def _broken(self, text: str) -> list[Refusal]:
+        rows = self.split.train_rows
+        return check_prompt(
+            text,
+            active=self.prompt,
+            training_texts=[said for row in rows for said in _texts(row)],
+            customer_texts=[said for row in rows for said in (row.user_input, *row.comments)],
+            rolled_back=self.rolled_back,
+        )
+
+    def _best(self, candidates: Sequence[PromptCandidate], optimize: Objective, prove: Objective) -> Choice:
         """The optimizer's first, unless a later one beats it on *select* by more than a standard error."""
-        if len(candidates) == 1:
-            return Choice(candidates[0], objective)
-        answers = [self._answered(one.text, self.split.select, objective) for one in candidates]
+        self.record("step", "comparing prompts on select")
+        answers = [self._answered(one.text, self.split.select, optimize, "select") for one in candidates]
         best = 0
         for challenger in range(1, len(candidates)):
             gains = [pair.candidate - pair.active for pair in _paired(answers[best], answers[challenger])]
@@ -150,14 +179,17 @@ class Search:
             for one, score in zip(candidates, scores, strict=True)
         ]
         self.record("candidates", found)
-        return Choice(candidates[best], objective, scores[best])
+        self.record("best_select", scores[best])
+        return Choice(candidates[best], prove, scores[best])
 
-    def _answered(self, prompt: str, conversations: Sequence[Conversation], objective: Objective) -> list[_Mean | None]:
+    def _answered(
+        self, prompt: str, conversations: Sequence[Conversation], objective: Objective, name: str
+    ) -> list[_Mean | None]:
         """Fresh answers to each conversation's last question, one mean per conversation."""
-        rows = convert_to_dspy_examples(conversation.rows[-1] for conversation in conversations)
-        answers = answer_all(prompt, rows * SAMPLES, objective)
+        rows = convert_to_dspy_examples(_last_rows(conversations))
+        answers = answer_all(prompt, rows, objective, name=name, samples=SAMPLES)
         self.engine.check()
-        return [_mean(answers[place :: len(rows)]) for place in range(len(rows))]
+        return [_mean(samples) for samples in answers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +198,10 @@ class _Mean:
     length: float
 
 
-def _mean(samples: Sequence[Answer | None]) -> _Mean | None:
-    have = [one for one in samples if one is not None]
-    return _Mean(fmean(one.score for one in have), fmean(one.length for one in have)) if have else None
+def _mean(samples: Sequence[Answer]) -> _Mean | None:
+    if not samples:
+        return None
+    return _Mean(fmean(one.score for one in samples), fmean(one.length for one in samples))
 
 
 def _paired(ours: Sequence[_Mean | None], theirs: Sequence[_Mean | None]) -> list[Paired]:
@@ -183,6 +216,10 @@ def _score(answers: Sequence[_Mean | None]) -> float:
     return fmean([one.score for one in answers if one is not None] or [0.0])
 
 
+def _last_rows(conversations: Sequence[Conversation]) -> list[Interaction]:
+    return [conversation.rows[-1] for conversation in conversations]
+
+
 def _tried(earlier: BarredText) -> str:
     how = HOW_ENDED[earlier.outcome]
     return f"The prompt is much like prompt {earlier.prompt_id}, which was tried before and {how}."
@@ -190,17 +227,3 @@ def _tried(earlier: BarredText) -> str:
 
 def _texts(row: Interaction) -> list[str]:
     return [row.user_input, row.agent_output, *row.comments, row.correction or ""]
-
-
-def planned_calls(optimizer: Optimizer, split: Split, objective: ObjectiveName | Metric) -> int:
-    """The most model calls that a search makes when all answers can be read.
-
-    One question to each model, the tries to learn a rubric, answers, judgements, reflections. A call that fails and
-    is tried again comes on top.
-    """
-    judged = optimizer.objective is None and objective == "judge"
-    plan = optimizer.plan(min(len(split.train_rows), MAX_TRAIN_ROWS))
-    proof = 2 * SAMPLES * len(split.accept)
-    evaluations = plan.evaluations + _MOST_CHOICES * SAMPLES * len(split.select) + proof
-    rubric = RUBRIC_CALLS if judged else 0
-    return len(ROLES) + rubric + evaluations * (2 if judged else 1) + plan.reflections

@@ -1,0 +1,1 @@
+"""One training run, from its first record to its last."""
