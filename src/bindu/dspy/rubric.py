@@ -30,8 +30,10 @@ RubricOrigin = Literal["induced", "edited", "released"]
 MOST_RULES: Final = 12
 LONGEST_RULE: Final = 300  # characters
 
-_NUMBER = re.compile(r"^\s*(?:\d+[.)]|[-*])\s+")
-_IDS = re.compile(r"\s*\[([\w#-]+(?:[,\s]+[\w#-]+)*)\]\s*$")
+_NUMBER = re.compile(r"^\s*(?:\d+[.)]|[-*\u2022\u2013])\s+")
+_ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:#\d+)?"  # of a task; other words in brackets belong to the rule
+_IDS = re.compile(rf"\[\s*({_ID}(?:[,\s]+{_ID})*)\s*\]$", re.IGNORECASE)
+_JSON = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*[\[{\"\]])")  # else a rule begins with a word in brackets
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,8 @@ def parse_rules(text: str) -> tuple[RubricRule, ...]:
     A line may begin with its number or a dash and end with task ids in brackets. Lines that begin with # and empty
     ones are passed over. Raises InvalidArgumentError for what cannot be a rubric, saying which rule and why.
     """
-    rules = _from_json(text) if text.lstrip().startswith(("{", "[")) else tuple(_from_lines(text))
+    text = text.removeprefix("\ufeff")  # what some editors begin a file with
+    rules = _from_json(text) if _JSON.match(text) else tuple(_from_lines(text))
     if not rules:
         raise InvalidArgumentError(
             "The rubric has no rule. Write one a line, or leave the rubric to the next training."
@@ -126,11 +129,20 @@ def _from_lines(text: str) -> Iterable[RubricRule]:
 def _from_json(text: str) -> tuple[RubricRule, ...]:
     try:
         found = json.loads(text)
-        rules = found["rules"] if isinstance(found, dict) else found
-        return tuple(
-            RubricRule(" ".join(one["rule"].split()), tuple(map(str, one.get("task_ids", ())))) for one in rules
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidArgumentError(
-            f'The rubric is no JSON of the form {{"rules": [{{"rule": "...", "task_ids": []}}]}}: {error}.'
-        ) from None
+    except (ValueError, RecursionError) as error:
+        raise _no_rubric(str(error)) from None
+    rules = found.get("rules") if isinstance(found, dict) else found
+    if not isinstance(rules, list):
+        raise _no_rubric("it has no list of rules")
+    return tuple(_from_object(number, one) for number, one in enumerate(rules, 1))
+
+
+def _from_object(number: int, one: object) -> RubricRule:
+    if isinstance(one, dict) and isinstance(one.get("rule"), str) and isinstance(one.get("task_ids", []), list):
+        return RubricRule(" ".join(one["rule"].split()), tuple(map(str, one.get("task_ids", ()))))
+    raise _no_rubric(f"rule {number} has another form")
+
+
+def _no_rubric(why: str) -> InvalidArgumentError:
+    form = '{"rules": [{"rule": "...", "task_ids": ["..."]}]}'
+    return InvalidArgumentError(f"The rubric is no JSON of the form {form}: {why}.")

@@ -11,10 +11,9 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid5
 
 import dspy
 import pytest
@@ -32,46 +31,21 @@ from bindu.dspy.errors import (
     UnknownStrategyError,
     UnsupportedOptimizerError,
 )
-from bindu.dspy.models import Feedback, PromptCandidate, PromptStatus, Rollout, Task, TaskQuery, TrainingRun
-from bindu.dspy.objective import Objective
-from bindu.dspy.optimizers import Plan, SimbaOptimizer
+from bindu.dspy.models import PromptCandidate, PromptStatus, Rollout, TaskQuery, TrainingRun
+from bindu.dspy.optimizers import SimbaOptimizer
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.prompts import insert_prompt, update_prompt_status
-from bindu.dspy.training.search import MAX_TRAIN_ROWS
 from bindu.dspy.simulation.desk import BAD_PROMPT, IDEAL_PROMPT, START_PROMPT
 from bindu.dspy.simulation.engine import SimulatedEngine
 from bindu.dspy.simulation.measure import measure
-from bindu.dspy.simulation.questions import questions
 from bindu.dspy.simulation.server import Faults, SimulatedServer
-from bindu.dspy.simulation.users import SimulatedUsers
 from bindu.dspy.storage import use_storage
 from bindu.dspy.strategies import LastTurnStrategy
 from bindu.dspy.train import run_training, train, train_async
+from bindu.dspy.training.search import MAX_TRAIN_ROWS
 from bindu.settings import app_settings
 from faults import FaultyStorage, Killed
-
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SPACE = UUID(int=7)
-
-
-class Proposes:
-    """An optimizer that always has the same idea, by the shape of our protocol."""
-
-    name = "fixed"
-    min_rows = 32
-    selects = False
-    objective: Objective | None = None
-
-    def __init__(self, *texts: str) -> None:
-        self.texts = texts
-        self.shown: list[str] = []
-
-    def plan(self, rows: int, select: int) -> Plan:
-        return Plan(0, 0)
-
-    def compile(self, prompt: str, examples: Sequence[dspy.Example], **seam: Any) -> list[PromptCandidate]:
-        self.shown = [example.context_id for example in examples]
-        return [PromptCandidate(text, 1.0) for text in self.texts]
+from talks import NOON, Proposes, apologises, talk
 
 
 class Broken:
@@ -109,51 +83,6 @@ def _one_thread() -> Iterator[None]:
     app_settings.dspy.training.num_threads = 1
     yield
     app_settings.dspy.training.num_threads = before
-
-
-def asked(prompt: str, question: str) -> lm15.Request:
-    return lm15.Request(model="simulated/desk", system=prompt, messages=(lm15.Message.user(question),))
-
-
-async def talk(
-    storage: PostgresStorage, n: int, *, seed: int = 0, prompt: str = START_PROMPT, rater: str | None = None
-) -> None:
-    """Let n simulated customers be answered under a prompt and vote, one conversation each, a minute apart."""
-    await storage.bootstrap("default", prompt, now=NOON)
-    engine, users = SimulatedEngine(seed), SimulatedUsers(seed)
-    tasks, votes = [], []
-    for number, question in enumerate(questions(n, seed=seed)):
-        at = NOON + timedelta(minutes=number)
-        answer = engine.complete(asked(prompt, question)).text or ""
-        task_id = UUID(int=int(at.timestamp() * 1_000) << 80 | 7 << 76 | 2 << 62 | number)
-        history = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        tasks.append(
-            Task(agent_id="default", id=task_id, prompt_id=1, history=history, context_id=f"c{number}", created_at=at)
-        )
-        reaction = users.react(question, answer, occasion=number)
-        if reaction is None:
-            continue
-        data = reaction.feedback
-        score = data["rating"] / 5 if "rating" in data else float(data["thumbs_up"])
-        kind = "rating" if "rating" in data else "thumbs_up"
-        votes.append(
-            Feedback(
-                agent_id="default",
-                task_id=task_id,
-                id=uuid5(SPACE, str(number)),
-                kind=kind,  # type: ignore[arg-type]
-                score=score,
-                rater_id=rater or reaction.rater_id,
-                comment=data.get("comment"),
-                created_at=at,
-            )
-        )
-    await storage.add_tasks(tasks)
-    await storage.add_feedback(votes)
-
-
-def apologises(example: dspy.Example, prediction: dspy.Prediction) -> float:
-    return float("sorry" in prediction.output.lower() or "apolog" in prediction.output.lower())
 
 
 async def only_run(storage: PostgresStorage) -> TrainingRun:
@@ -688,6 +617,6 @@ async def test_ctrl_c_ends_the_command_and_the_record_though_the_model_is_slow(
     assert (out, b"interrupted" in err, b"Traceback" in err) == (b"", True, False)
     run = await only_run(storage)
     assert (run.state, run.outcome) == ("ended", "aborted")
-    assert run.reason == "The run was interrupted. Nothing was deployed."
+    assert run.reason == "The run was interrupted. Nothing was deployed. Run the same command to go on."
     assert run.calls >= 60
     assert await is_stable(storage)

@@ -191,10 +191,17 @@ def test_a_wait_that_ended_and_a_usage_that_was_not_told_are_billed_at_their_wor
         engine.attempts = 1
         adopted = engine.adopt(lm, "reflector")
         for number in range(3):
+            before, billed = engine.cost, one.dollars
             with suppress(Exception):
                 adopted(f"Question {number}")
-        assert len(one.bodies) == 3
-        assert one.dollars <= engine.cost <= 3 * WORST
+            assert billed < one.dollars
+            assert one.dollars - billed <= engine.cost - before <= WORST
+
+
+def test_an_answer_of_no_tokens_to_a_question_of_none_is_billed_at_its_worst() -> None:
+    engine = scripted(Script(answer("", usage=lm15.Usage(input_tokens=0, output_tokens=0))), price=Price(1, 1))
+    engine.complete("agent", request())
+    assert engine.cost > 4_096
 
 
 @pytest.mark.parametrize("texts", ["a", "aa", "aabc"])
@@ -246,7 +253,7 @@ def test_what_a_model_thought_is_paid_for_like_what_it_said(provider: str) -> No
 @given(system=st.text(max_size=80), said=st.lists(st.text(min_size=1, max_size=80), min_size=1, max_size=4))
 @settings(max_examples=200, deadline=None)
 def test_no_tokenizer_makes_more_tokens_of_a_request_than_are_reserved(system: str, said: list[str]) -> None:
-    tool = lm15.FunctionTool(name="find", description=system or "Finds.")
+    tool = lm15.FunctionTool(name="find", description=10 * system or "Finds.")
     messages = tuple(lm15.Message.user(text) for text in said)
     asked = lm15.Request(
         model=MODEL, system=system or None, messages=messages, tools=(tool,), config=lm15.Config(max_tokens=7)

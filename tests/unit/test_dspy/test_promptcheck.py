@@ -7,7 +7,7 @@ import inspect
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bindu.dspy.errors import InvalidPromptError
@@ -26,6 +26,7 @@ def rules(candidate: str, active: str = ACTIVE, **facts: object) -> list[str]:
     return [refusal.rule for refusal in check_prompt(candidate, active=active, **facts)]  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_a_stored_prompt_is_left_alone_by_what_dspy_does_to_instructions(text: str) -> None:
     try:
@@ -70,6 +71,7 @@ def test_a_refusal_names_the_rule_and_the_offending_words(candidate: str, rule: 
     assert offending in broken[rule].offending  # type: ignore[index]
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXTS, TEXTS)
 def test_every_refusal_quotes_the_candidate_or_the_active_prompt(candidate: str, active: str, said: str) -> None:
     facts = {"training_texts": [candidate], "rolled_back": [active], "customer_texts": [said, candidate]}
@@ -79,6 +81,7 @@ def test_every_refusal_quotes_the_candidate_or_the_active_prompt(candidate: str,
         assert refusal.reason[0].isupper() or refusal.reason[0].isdigit()
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_of_an_unchanged_prompt_nothing_is_said_but_that_it_is_unchanged(text: str) -> None:
     facts = {"training_texts": [text], "customer_texts": [text]}
@@ -104,11 +107,12 @@ def test_of_an_unchanged_prompt_nothing_is_said_but_that_it_is_unchanged(text: s
     ],
 )
 def test_regions_may_not_be_reordered_doubled_dropped_added_nested_or_left_open(candidate: str, reason: str) -> None:
-    active = f"Be kind.\n{KEPT[0]}\n{KEPT[1]}"
+    first, second = KEPT
+    active = f"Be kind.\n{first}\n{second}"
     broken = check_prompt(candidate.format(*KEPT), active=active)
     assert {refusal.rule for refusal in broken} == {"protected"}
     assert any(reason in refusal.reason for refusal in broken)
-    assert check_prompt("Be brief.\n{0}\n\nSmile.\n{1}\nAnd smile.".format(*KEPT), active=active) == []
+    assert check_prompt(f"Be brief.\n{first}\n\nSmile.\n{second}\nAnd smile.", active=active) == []
 
 
 def test_a_region_within_a_region_is_protected_with_what_is_around_it() -> None:
@@ -123,6 +127,7 @@ def test_a_region_that_the_active_prompt_never_closes_lasts_to_its_end() -> None
     assert rules(f"{active}\nBe brief.", active) == ["protected"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["<!-- keep -->", "<!-- /keep -->", "a", "b\n"]), max_size=12), st.data())
 def test_whatever_stands_between_marks_cannot_be_changed(parts: list[str], data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(parts)))
@@ -193,6 +198,7 @@ def test_a_text_of_few_characters_and_many_tokens_is_too_long() -> None:
     assert estimate_tokens(("请礼貌地回答问题。" * 600).removesuffix(broken.offending)) <= 6_000
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(0, 100))
 def test_the_first_tokens_of_a_text_are_as_many_as_asked_for(text: str, most: int) -> None:
     end = tokens_end(text, most)
@@ -203,6 +209,7 @@ def test_the_first_tokens_of_a_text_are_as_many_as_asked_for(text: str, most: in
 # Hidden characters
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_folding_with_places_and_without_is_the_same(text: str) -> None:
     for table in (PLAIN, SKELETON):
@@ -212,6 +219,7 @@ def test_folding_with_places_and_without_is_the_same(text: str) -> None:
         assert folded.places == sorted(folded.places)
 
 
+@settings(deadline=None)
 @given(
     st.characters(
         categories=["Cc", "Cf", "Co"], exclude_characters="\t\n\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f"
@@ -259,7 +267,7 @@ def test_a_prompt_that_lost_before_is_not_tried_again() -> None:
         "be KIND answer in 3 steps",
         "- **Be kind!**\n- Answer, in 3 steps",
         "Bе kind. Ａnswer in 3 stéps.",
-        "Be kind. An​swer in 3 steps.",
+        "Be kind. An\u200bswer in 3 steps.",
     ],
 )
 def test_a_prompt_that_only_looks_different_is_the_same(twin: str) -> None:

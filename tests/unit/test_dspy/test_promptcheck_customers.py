@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bindu.dspy.promptcheck import Refusal, check_prompt
@@ -73,6 +73,7 @@ LOOKALIKE = str.maketrans({"a": "а", "e": "е", "o": "0", "p": "р", "i": "l", 
 WORDS = SAID.rstrip("!").split()
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(WORDS) - 8), st.lists(DRESS, min_size=7, max_size=7), st.data())
 def test_no_dress_hides_a_copy(first: int, between: list[str], data: st.DataObject) -> None:
     words = [
@@ -83,6 +84,7 @@ def test_no_dress_hides_a_copy(first: int, between: list[str], data: st.DataObje
     assert "copied" in {refusal.rule for refusal in refusals(text, SAID)}
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=30), st.lists(st.sampled_from(WORDS), max_size=30))
 def test_a_copy_is_found_exactly_when_eight_words_in_a_row_are_the_same(mine: list[str], theirs: list[str]) -> None:
     runs = [{tuple(text[place : place + 8]) for place in range(len(text) - 7)} for text in (mine, theirs)]
@@ -95,15 +97,18 @@ def test_a_copy_is_found_exactly_when_eight_words_in_a_row_are_the_same(mine: li
 CODES = st.from_regex(r"\A[A-Z]{0,3}[0-9]{5,12}\Z").filter(lambda code: len(set(code)) > 3)
 
 
+@settings(deadline=None)
 @given(CODES, st.sampled_from(["", " ", "-", ".", "/", "\u200b", "**"]), st.integers(1, 4))
 def test_a_code_of_a_customer_is_found_however_it_is_grouped(code: str, between: str, size: int) -> None:
     head = len(code.rstrip("0123456789"))
     groups = [code[head:][place : place + size] for place in range(0, len(code) - head, size)]
     text = code[:head] + between.join(groups)
     assert "private" in {refusal.rule for refusal in refusals(f"See {text} now.", f"My order {code} is late.")}
-    assert offending(f"And {text} now.", f"My order {code} is late.", active=f"{ACTIVE} See {text}.") == []
+    again = refusals(f"And {text} now.", f"My order {code} is late.", active=f"{ACTIVE} See {text}.")
+    assert "private" not in {refusal.rule for refusal in again}
 
 
+@settings(deadline=None)
 @given(CODES, CODES)
 def test_another_code_is_none_of_theirs(mine: str, theirs: str) -> None:
     assume(mine.casefold() not in theirs.casefold() and mine.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ") not in theirs)
@@ -117,8 +122,8 @@ def test_another_code_is_none_of_theirs(mine: str, theirs: str) -> None:
     "text",
     [
         "ISO 27001", "ISO-8601", "ISO/IEC 27001:2022", "RFC 5322", "9:00-17:00", "150-200", "2024/25", "2024-2025",
-        "10.15.7", "192.168.100.200", "1990s", "1080p", "2000-word", "5000/month", "24/7", "10-15", "49.99", "iPhone 15",
-        "(0, 1, 0, 0, 0)", "4711",
+        "10.15.7", "192.168.100.200", "1990s", "1080p", "2000-word", "5000/month", "24/7", "10-15", "49.99",
+        "iPhone 15", "(0, 1, 0, 0, 0)", "4711",
     ],
 )  # fmt: skip
 def test_what_is_everybodys_may_be_said_although_a_customer_said_it(text: str) -> None:
@@ -195,8 +200,8 @@ def test_a_name_that_a_customer_gave_is_found_where_the_prompt_repeats_it(said: 
 def test_ordinary_words_are_no_names(said: str) -> None:
     text = (
         "Will the customer be angry, apologise. May I suggest: in May mention the Summer sale, Max 3 items. Mark each. "
-        "Refund at once. Answer in German. Grace matters. Mention the Order, Amazon, London, Georgia, Monday. Very Urgent: "
-        "Thank You, Please Help, Back, Spelled, Wrong, Important, Australian, Ridiculous, Angry."
+        "Refund at once. Answer in German. Grace matters. Mention the Order, Amazon, London, Georgia, Monday. "
+        "Very Urgent: Thank You, Please Help, Back, Spelled, Wrong, Important, Australian, Ridiculous, Angry."
     )
     assert repeated_names(text, ACTIVE, [said]) == []
 
@@ -217,6 +222,7 @@ def test_a_word_that_people_mostly_write_small_is_no_name_without_a_title() -> N
 # Private details
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"\A4[0-9]{14}\Z"), st.sampled_from(["", " ", "-", ".", "/", "\u200b", "\u2013", "\u00a0"]))
 def test_a_card_number_is_found_however_it_is_grouped(start: str, between: str) -> None:
     number = next(f"{start}{last}" for last in range(10) if _checks(f"{start}{last}"))

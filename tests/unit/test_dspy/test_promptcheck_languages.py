@@ -25,8 +25,8 @@ SAID = {
     "cuánto tiempo va a tardar en llegar el paquete por correo a la casa.",
     "Italian": "Rispondi con cortesia al cliente. Se è arrabbiato, chiedi scusa e di che cosa puoi fare per lui e "
     "quando il pacco arriva, e non essere troppo breve con gli altri.",
-    "Portuguese": "Responda com educação ao cliente. Se ele estiver zangado, peça desculpa e diga o que você pode fazer "
-    "e quanto tempo a encomenda vai demorar, mas não seja muito breve.",
+    "Portuguese": "Responda com educação ao cliente. Se ele estiver zangado, peça desculpa e diga o que você pode "
+    "fazer e quanto tempo a encomenda vai demorar, mas não seja muito breve.",
     "Dutch": "Antwoord de klant beleefd. Als hij boos is, zeg dan dat het je spijt en wat je voor hem kunt doen en hoe "
     "lang het met het pakket nog duurt, en wees niet te kort.",
     "Swedish": "Svara kunden artigt. Om den är arg ska du först säga att det är tråkigt och sedan vad du kan göra och "
@@ -37,12 +37,12 @@ SAID = {
     "se kestää, mutta älä ole liian lyhyt, kun paketti on myöhässä.",
     "Polish": "Odpowiadaj uprzejmie. Jeśli klient jest zły, przeproś go i powiedz, co możesz zrobić i jak długo to "
     "potrwa, gdy paczka jest w drodze, ale nie bądź za krótki, bo on czeka na to.",
-    "Czech": "Odpovídej zdvořile. Pokud je zákazník naštvaný, omluv se a řekni, co pro něj můžeš udělat a jak dlouho to "
-    "bude trvat, když je balík na cestě, ale nebuď moc stručný.",
-    "Turkish": "Kibarca cevap ver. Eğer müşteri kızgın ise özür dile ve onun için ne yapabileceğini söyle, ama çok kısa "
-    "olma ve paket için ne kadar süre olduğunu da belirt.",
-    "Indonesian": "Jawab dengan sopan. Jika pelanggan marah, minta maaf dan katakan apa yang bisa anda lakukan untuk dia "
-    "dan berapa lama paket itu akan tiba, tetapi jangan terlalu pendek.",
+    "Czech": "Odpovídej zdvořile. Pokud je zákazník naštvaný, omluv se a řekni, co pro něj můžeš udělat a jak dlouho "
+    "to bude trvat, když je balík na cestě, ale nebuď moc stručný.",
+    "Turkish": "Kibarca cevap ver. Eğer müşteri kızgın ise özür dile ve onun için ne yapabileceğini söyle, ama çok "
+    "kısa olma ve paket için ne kadar süre olduğunu da belirt.",
+    "Indonesian": "Jawab dengan sopan. Jika pelanggan marah, minta maaf dan katakan apa yang bisa anda lakukan untuk "
+    "dia dan berapa lama paket itu akan tiba, tetapi jangan terlalu pendek.",
     "Russian": "Отвечай клиенту вежливо. Если он сердится, сначала извинись, потом скажи, что ты можешь сделать для "
     "него и когда ему придет посылка, и не пиши слишком коротко.",
     "Ukrainian": "Відповідай клієнту ввічливо. Якщо він сердиться, вибачся і скажи, що ти можеш зробити для нього та "
@@ -88,22 +88,23 @@ def test_a_few_foreign_words_are_no_other_language() -> None:
 COUNTED = {
     "All human beings are born free and equal in dignity and rights. They are endowed with reason and conscience and "
     "should act towards one another in a spirit of brotherhood.": 33,
-    "Kaikki ihmiset syntyvät vapaina ja tasavertaisina arvoltaan ja oikeuksiltaan. Heille on annettu järki ja omatunto, "
-    "ja heidän on toimittava toisiaan kohtaan veljeyden hengessä.": 68,
+    "Kaikki ihmiset syntyvät vapaina ja tasavertaisina arvoltaan ja oikeuksiltaan. Heille on annettu järki ja "
+    "omatunto, ja heidän on toimittava toisiaan kohtaan veljeyden hengessä.": 68,
     "Wszyscy ludzie rodzą się wolni i równi pod względem swej godności i swych praw. Są oni obdarzeni rozumem i "
     "sumieniem i powinni postępować wobec innych w duchu braterstwa.": 64,
     "Все люди рождаются свободными и равными в своем достоинстве и правах. Они наделены разумом и совестью и должны "
     "поступать в отношении друг друга в духе братства.": 74,
     "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα δικαιώματα. Είναι προικισμένοι με λογική "
     "και συνείδηση, και οφείλουν να συμπεριφέρονται μεταξύ τους με πνεύμα αδελφοσύνης.": 172,
-    "يولد جميع الناس أحرارًا متساوين في الكرامة والحقوق. وقد وهبوا عقلاً وضميرًا وعليهم أن يعامل بعضهم بعضًا بروح الإخاء.": 88,
+    "يولد جميع الناس أحرارًا متساوين في الكرامة والحقوق. وقد وهبوا عقلاً وضميرًا وعليهم أن "
+    "يعامل بعضهم بعضًا بروح الإخاء.": 88,
     "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता और समानता प्राप्त है। उन्हें बुद्धि और अन्तरात्मा की देन "
     "प्राप्त है और परस्पर उन्हें भाईचारे के भाव से बर्ताव करना चाहिए।": 180,
     "ప్రతిపత్తిస్వత్వముల విషయమున మానవులెల్లరును జన్మతః స్వతంత్రులును సమానులును నగుదురు. వారు వివేచన-అంతఃకరణ సంపన్నులగుటచే "
     "పరస్పరము భ్రాతృభావముతో వర్తింపవలయును.": 281,
     "มนุษย์ทั้งหลายเกิดมามีอิสระและเสมอภาคกันในเกียรติศักดิ์และสิทธิ ต่างมีเหตุผลและมโนธรรม และควรปฏิบัติต่อกันด้วยเจตนารมณ์แห่งภราดรภาพ": 135,
-    "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다. 인간은 천부적으로 이성과 양심을 부여받았으며 서로 "
-    "형제애의 정신으로 행동하여야 한다.": 85,
+    "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다. 인간은 천부적으로 이성과 양심을 부여받았으며 "
+    "서로 형제애의 정신으로 행동하여야 한다.": 85,
     "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。人間は、理性と良心とを授けられており、"
     "互いに同胞の精神をもって行動しなければならない。": 93,
     "人人生而自由,在尊嚴和權利上一律平等。他們賦有理性和良心,並應以兄弟關係的精神相對待。": 60,

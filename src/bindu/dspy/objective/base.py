@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, Protocol, get_args
 
 import dspy
-from dspy.utils.exceptions import DSPyError
+from dspy.utils.exceptions import AdapterParseError, DSPyError
 
 from bindu.dspy.dataset import convert_to_dspy_examples
 from bindu.dspy.engine import CountingEngine
@@ -16,6 +16,7 @@ from bindu.dspy.models import Interaction
 
 __all__ = [
     "OBJECTIVES",
+    "UNREADABLE",
     "Metric",
     "Objective",
     "ObjectiveName",
@@ -25,6 +26,7 @@ __all__ = [
 
 ObjectiveName = Literal["judge", "reward_model", "correction", "imitation"]
 OBJECTIVES: Final[tuple[ObjectiveName, ...]] = get_args(ObjectiveName)
+UNREADABLE: Final = (AdapterParseError, RecursionError, TypeError, ValueError)  # what an answer of no use raises
 Metric = Callable[..., Any]  # (example, prediction, trace=None) -> float or a Prediction with a score
 
 

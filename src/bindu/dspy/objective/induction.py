@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError, DSPyError
+from dspy.utils.exceptions import DSPyError
 from pydantic import BaseModel
 
 from bindu.dspy.engine import CountingEngine
 from bindu.dspy.errors import ModelUnavailableError
 from bindu.dspy.models import FAILED_BELOW, Interaction, JsonObject
+from bindu.dspy.objective.base import UNREADABLE
+from bindu.dspy.objective.judge import plain
 from bindu.dspy.rubric import LONGEST_RULE, MOST_RULES, RubricRule
 
 __all__ = ["INDUCTION_CALLS", "induce_rules"]
@@ -23,6 +26,8 @@ _MAX_TEXT: Final = 1_500  # characters of a message that are shown
 _PRAISED_FROM: Final = 0.8
 _TRIES: Final = 3
 _CALLS_PER_TRY: Final = 2  # DSPy asks again in JSON when it cannot read its own format
+
+_MARKS: Final = re.compile("[\\x7f-\\x9f\\u2028\\u2029]|\\[(?=\\[ ##)")  # ends of lines to some, and a field's name
 
 INDUCTION_CALLS: Final = _TRIES * _CALLS_PER_TRY  # the most that learning rules once takes
 
@@ -54,7 +59,7 @@ class InduceRules(dspy.Signature):
 def induce_rules(engine: CountingEngine, instructions: str, rows: Sequence[Interaction]) -> tuple[RubricRule, ...]:
     """Let the reflector learn rules from rows, newest first; a rule that cites none of them is dropped.
 
-    Raises ModelUnavailableError when three answers in a row cannot be read.
+    Raises ModelUnavailableError when there is no answer, or when three in a row cannot be read.
     """
     praised, rejected = _praised(rows), _rejected(rows)
     predict = dspy.Predict(InduceRules)
@@ -65,13 +70,13 @@ def induce_rules(engine: CountingEngine, instructions: str, rows: Sequence[Inter
         try:
             with dspy.context(trace=None, adapter=dspy.ChatAdapter()):
                 found = predict(
-                    present_instructions=instructions,
+                    present_instructions=plain(instructions),
                     praised=_quote(praised),
                     rejected=_quote(rejected),
                     config={"rollout_id": number} if number else {},
                 )
             return tuple(_usable(found.rules or (), shown))[:MOST_RULES]
-        except AdapterParseError as error:
+        except UNREADABLE as error:
             engine.unreadable("reflector", error)
             problem = error
         except DSPyError as error:  # of the model, and counted where it happened
@@ -97,7 +102,7 @@ def _usable(rules: Iterable[InducedRule], shown: set[str]) -> Iterable[RubricRul
     """Those that cite what was shown, each once, and are short enough to be one rule."""
     said: set[str] = set()
     for one in rules:
-        text = " ".join(one.rule.split())
+        text = " ".join(one.rule.encode("utf-8", "replace").decode().split())
         cited = tuple(dict.fromkeys(task_id for task_id in one.task_ids if task_id in shown))
         if text and cited and len(text) <= LONGEST_RULE and text.casefold() not in said:
             said.add(text.casefold())
@@ -132,5 +137,6 @@ def _shown(row: Interaction) -> JsonObject:
 
 
 def _quote(rows: Sequence[JsonObject]) -> str:
-    """Whatever stands in a row is data inside a JSON string, on one line."""
-    return json.dumps(rows, ensure_ascii=False)
+    """Whatever stands in a row is data inside a JSON string, on one line and without the marks of the request."""
+    written = json.dumps(rows, ensure_ascii=False)
+    return _MARKS.sub(lambda mark: f"\\u{ord(mark[0]):04x}", written)

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError
 
 from bindu.dspy.engine import CountingEngine
 from bindu.dspy.engine.speakers import Role
+from bindu.dspy.objective.base import UNREADABLE
 from bindu.dspy.rubric import Rubric
 
 __all__ = ["Judge", "Judgement", "plain"]
@@ -73,14 +73,15 @@ class Judge:
         )
 
     def _ask(self, **fields: str) -> Judgement:
+        asked = {name: plain(text) for name, text in {"rubric": self.rubric.text, **fields}.items()}
         try:
             with dspy.context(trace=None, adapter=dspy.ChatAdapter()):
-                said = self._predict(rubric=self.rubric.text, **{name: plain(text) for name, text in fields.items()})
+                said = self._predict(**asked)
             score = float(said.score)
             if not math.isfinite(score):
                 raise ValueError(f"The judge's score is {said.score}.")
             broken = frozenset(number for number in said.broken or () if 0 < number <= len(self.rubric.rules))
-        except (AdapterParseError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             self._engine.unreadable(self.role, error)
             raise
         return Judgement(min(max(score, 0.0), 1.0), str(said.critique), broken)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import dspy
-from dspy.evaluate import SemanticF1
-from dspy.evaluate.metrics import f1_score
-from dspy.utils.exceptions import AdapterParseError
+from dspy.evaluate.auto_evaluation import SemanticRecallPrecision, f1_score
+from dspy.evaluate.metrics import f1_score as shared_words
 
 from bindu.dspy.engine import CountingEngine
 from bindu.dspy.engine.speakers import Role
-from bindu.dspy.objective.base import Objective
+from bindu.dspy.objective.base import UNREADABLE, Objective
 from bindu.dspy.objective.judge import plain
 
 __all__ = ["Correction", "Gold", "Imitation"]
@@ -22,18 +23,24 @@ class Correction:
         self._engine = engine
         self._role: Role = role
         self._lm = engine.lm(role, temperature=0.0)
-        self._compare = SemanticF1()
+        self._compare = dspy.ChainOfThought(SemanticRecallPrecision)
 
     def __call__(self, example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> dspy.Prediction:
         del trace
-        gold = dspy.Example(question=plain(example.input), response=plain(example.correction))
+        asked = {
+            "question": plain(example.input),
+            "ground_truth": plain(example.correction),
+            "system_response": plain(prediction.output),
+        }
         try:
             with dspy.context(trace=None, adapter=dspy.ChatAdapter(), lm=self._lm):
-                score = float(self._compare(gold, dspy.Prediction(response=plain(prediction.output))))
-        except (AdapterParseError, TypeError, ValueError) as error:
+                said = self._compare(**asked)
+            if not math.isfinite(said.precision + said.recall):
+                raise ValueError(f"The judge's precision is {said.precision} and its recall {said.recall}.")
+        except UNREADABLE as error:
             self._engine.unreadable(self._role, error)
             raise
-        score = min(max(score, 0.0), 1.0)
+        score = f1_score(said.precision, said.recall)
         critique = f"It agrees to {score:.0%} with the answer that the user corrected: {example.correction}"
         return dspy.Prediction(score=score, critique=critique)
 
@@ -55,5 +62,5 @@ class Imitation:
 
     def __call__(self, example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> dspy.Prediction:
         del trace
-        score = float(f1_score(prediction.output, example.output))
+        score = float(shared_words(prediction.output, example.output))
         return dspy.Prediction(score=score, critique=f"It shares {score:.0%} of its words with the logged answer.")

@@ -123,16 +123,10 @@ def copied_codes(candidate: str, active: str, texts: Iterable[str]) -> list[str]
     signs within it do not count. The names of standards, opening hours, versions and the like are everybody's.
     """
     folded = fold(candidate, PLAIN)
-    spared = {place for found in _SPARED.finditer(folded.text) for place in range(*found.span())}
     own = {code for code, _, _ in _codes(active.translate(PLAIN))}
-    new = [
-        (code, start, end)
-        for code, start, end in _codes(folded.text)
-        if code not in own and not {start, end - 1} & spared
-    ]
-    if not new:
-        return []
-    theirs = {code for text in texts for code, _, _ in _codes(text.translate(PLAIN), chosen=True)}
+    new = [one for one in _codes(folded.text) if one[0] not in own]
+    wanted = {code for code, _, _ in new}
+    theirs = {code for text in texts for code in _wanted_codes(text, wanted)} if wanted else set()
     found = sorted(((start, -end) for code, start, end in new if code in theirs), reverse=True)
     codes: list[str] = []
     last = 0
@@ -142,6 +136,12 @@ def copied_codes(candidate: str, active: str, texts: Iterable[str]) -> list[str]
             last = -end
             codes.append(folded.original(start, last))
     return codes
+
+
+def _wanted_codes(text: str, wanted: set[str]) -> set[str]:
+    plain = text.translate(PLAIN)
+    found = wanted.intersection(code for code, _, _ in _codes(plain, chosen=True))
+    return found and wanted.intersection(code for code, _, _ in _codes(_SPARED.sub(" ", plain), chosen=True))
 
 
 def _codes(text: str, *, chosen: bool = False) -> Iterator[tuple[str, int, int]]:

@@ -132,4 +132,4 @@ def printable(text: str, limit: int = 120) -> str:
     """The text on one line of at most ``limit`` characters and an ellipsis, hidden characters as escapes."""
     line = " ".join(text.split())
     cut = line if len(line) <= limit else f"{line[:limit]}..."
-    return "".join(f"\\u{ord(one):04x}" if _is_hidden(one) else one for one in cut)
+    return "".join(one if one.isprintable() and not _is_hidden(one) else f"\\u{ord(one):04x}" for one in cut)
