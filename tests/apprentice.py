@@ -40,6 +40,7 @@ class Apprentice:
 
     def __init__(self, advice: str = ADVICE) -> None:
         self.advice = advice
+        self.engine: CountingEngine | None = None  # that asks it
         self.asked: Counter[str] = Counter()
         self.prompts: list[str] = []  # system messages, each as it came
         self._lock = threading.Lock()
@@ -84,7 +85,7 @@ class Restless(Apprentice):
         return f"It is {crc32(f'{system} {draw}'.encode())}."
 
 
-def luck(example: dspy.Example, prediction: dspy.Prediction, trace: object = None) -> float:
+def luck(example: dspy.Example, prediction: dspy.Prediction, *others: object) -> float:
     """A metric by which any prompt may be better than any other."""
     return crc32(f"{example.input} {prediction.output}".encode()) % 100 / 100
 
@@ -92,13 +93,13 @@ def luck(example: dspy.Example, prediction: dspy.Prediction, trace: object = Non
 class Rewriter(Teleprompter):
     """A user's own optimizer: asks a model for one instruction and keeps it when it scores higher."""
 
-    def __init__(self, metric: Callable[..., Any], model: dspy.LM | None = None) -> None:
+    def __init__(self, metric: Callable[..., Any], prompt_model: dspy.LM | None = None) -> None:
         super().__init__()
         self.metric = metric
-        self.model = model
+        self.prompt_model = prompt_model
 
     def compile(self, student: dspy.Module, *, trainset: list[dspy.Example]) -> dspy.Module:
-        with dspy.context(lm=self.model or dspy.settings.lm):
+        with dspy.context(lm=self.prompt_model or dspy.settings.lm):
             found = dspy.Predict("attempt -> proposed_instruction")(attempt="x").proposed_instruction
         other = student.deepcopy()
         other.answer.signature = other.answer.signature.with_instructions(found)
@@ -128,24 +129,23 @@ def regret_told(
     return dspy.Prediction(score=regret(gold, pred), feedback="It does not say sorry.")
 
 
-def own_lm(inner: Any, model: str = "scripted/own", **config: Any) -> dspy.LM:
+def own_lm(inner: Any = None, **config: Any) -> dspy.LM:
     """A language model as a user gives it to an optimizer."""
-    return dspy.LM(model, engine=inner, cache=False, **config)
+    return dspy.LM("scripted/own", engine=inner or Apprentice(), cache=False, **config)
 
 
 def a_simba(metric: Callable[..., Any] = regret, **given: Any) -> SIMBA:
     return SIMBA(metric=metric, **{"bsize": 8, "max_steps": 2, "num_candidates": 3, "max_demos": 0, **given})
 
 
-def a_gepa(metric: Callable[..., Any] = regret_told, **given: Any) -> GEPA:
-    given = {"reflection_lm": own_lm(Apprentice()), "max_metric_calls": 60, **given}
-    return GEPA(metric=metric, **given)
+def a_gepa(metric: Callable[..., Any] = regret_told, *, prompt_model: dspy.LM | None = None, **given: Any) -> GEPA:
+    return GEPA(metric=metric, reflection_lm=prompt_model or own_lm(), **(given or {"max_metric_calls": 60}))
 
 
-def a_mipro(metric: Callable[..., Any] = regret, **given: Any) -> MIPROv2:
-    own = own_lm(Apprentice())
-    given = {"prompt_model": own, "task_model": own, "max_bootstrapped_demos": 0, "max_labeled_demos": 0, **given}
-    return MIPROv2(metric=metric, **given)
+def a_mipro(metric: Callable[..., Any] = regret, *, prompt_model: dspy.LM | None = None, **given: Any) -> MIPROv2:
+    own = prompt_model or own_lm()
+    given = {"task_model": own, "max_bootstrapped_demos": 0, "max_labeled_demos": 0, **given}
+    return MIPROv2(metric=metric, prompt_model=own, **given)
 
 
 def a_copro(metric: Callable[..., Any] = regret, **given: Any) -> COPRO:
@@ -164,15 +164,15 @@ INSTANCES: Final[dict[str, Callable[..., Teleprompter]]] = {
     "COPRO": a_copro,
     "Rewriter": Rewriter,
 }
-
-
-def of(name: str) -> Optimizer:
-    """One of ours, or an instance that a user made."""
-    return OURS[name]() if name in OURS else resolve_optimizer(INSTANCES[name](METRICS.get(name, regret)))
-
-
-METRICS: Final[dict[str, Callable[..., Any]]] = {"GEPA": regret_told}
 ALL: Final = (*OURS, *INSTANCES)
+
+
+def of(name: str, inner: Any = None, metric: Callable[..., Any] | None = None) -> Optimizer:
+    """One of ours, or an instance that a user made, with their own language model."""
+    if name in OURS:
+        return OURS[name]()
+    metric = metric or (regret_told if name == "GEPA" else regret)
+    return resolve_optimizer(INSTANCES[name](metric, prompt_model=own_lm(inner)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +198,7 @@ def compiled(
     """Run one optimizer as a training run does."""
     inner = inner or Apprentice()
     engine = scripted(inner, **{"max_calls": 9_999, "seed": seed, **engine_options})
+    inner.engine = engine
     with running(engine, num_threads=threads):
         chosen = optimizer.objective or objective or PythonMetric(regret)
         found = optimizer.compile(
@@ -209,3 +210,10 @@ def compiled(
             seed=seed,
         )
     return Compiled(found, inner, engine)
+
+
+def run(name: str, inner: Any = None, metric: Callable[..., Any] | None = None, **options: Any) -> Compiled:
+    """Compile by name; one model plays all roles, the user's own included."""
+    inner = inner or Apprentice()
+    objective = None if metric is None else PythonMetric(metric)
+    return compiled(of(name, inner, metric), inner=inner, objective=objective, **options)

@@ -139,7 +139,7 @@ class TrainingSettings(_Section):
     max_output_tokens: int = Field(default=4_096, ge=64)  # of one answer
     max_error_rate: float = Field(default=0.25, gt=0, le=1)
     num_threads: int = Field(default=8, ge=1)
-    prices: dict[str, tuple[float, float]] = Field(default_factory=dict)  # dollars per million tokens, in and out
+    prices: dict[str, tuple[float, float]] = {}  # dollars per million tokens, in and out
     runs_folder: str = Field(default=".bindu/runs", min_length=1)
     seed: int = 0
 

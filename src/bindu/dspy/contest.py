@@ -17,6 +17,7 @@ __all__ = ["gives_orders", "settle"]
 
 _OPPOSITE: Final = -0.5  # correlation between what breaks one and what breaks the other; misreadings blur it
 _FEWEST: Final = 20  # answers, to tell by
+_CLEARLY: Final = 1.64  # standard errors
 _ORDERS: Final = tuple(
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
@@ -75,10 +76,15 @@ def _witnesses(one: RuleSupport, raters_of: Mapping[str, frozenset[str]], orders
 
 
 def _confirmed(one: RuleSupport, witnesses: int) -> RuleSupport:
-    if witnesses or not one.rule.task_ids or _errors(one) >= 1:
+    """Believe witnesses unless ratings clearly speak against them, and orders only if ratings confirm them."""
+    if not one.rule.task_ids:
         return one
-    reason = f"Nobody says so but in orders; to the others it is worth {one.difference:+.3f} ± {one.error:.3f}."
-    return replace(one, verdict="drop", reason=reason)
+    if not witnesses and _errors(one) < 1:
+        reason = f"Nobody says so but in orders; to the others it is worth {one.difference:+.3f} ± {one.error:.3f}."
+        return replace(one, verdict="drop", reason=reason)
+    if one.verdict == "drop" and 2 * witnesses > one.raters and _errors(one) > -_CLEARLY:
+        return replace(one, verdict="keep", reason=f"{one.reason} But {witnesses} describe what they saw.")
+    return one
 
 
 def _errors(one: RuleSupport) -> float:

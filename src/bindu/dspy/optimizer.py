@@ -24,11 +24,12 @@ from dspy.teleprompt import SIMBA, bootstrap
 from dspy.teleprompt import utils as teleprompt_utils
 from dspy.teleprompt.teleprompt import Teleprompter
 from dspy.utils import inspect_history, parallelizer
+from dspy.utils.exceptions import DSPyError
 
 from bindu.dspy.engine import CountingEngine
 from bindu.dspy.engine.parallel import in_parallel
 from bindu.dspy.engine.requests import occasion
-from bindu.dspy.errors import UnsupportedOptimizerError
+from bindu.dspy.errors import ModelUnavailableError, UnsupportedOptimizerError
 from bindu.dspy.objective import Objective
 from bindu.dspy.optimizers import GepaOptimizer, InstanceOptimizer, MiproOptimizer, Optimizer, Plan, SimbaOptimizer
 from bindu.dspy.program import AgentProgram
@@ -90,7 +91,7 @@ def _named(name: str) -> Optimizer:
     plugged = {one.name.lower(): one for one in entry_points(group=ENTRY_POINTS)}
     if name not in plugged:
         known = ", ".join([*_OURS, *sorted(plugged)])
-        raise UnsupportedOptimizerError(f"No optimizer is called '{name}'. There are {known}.")
+        raise UnsupportedOptimizerError(f"Optimizer '{name}' is not supported. There are {known}.")
     return _loaded(plugged[name])
 
 
@@ -128,7 +129,7 @@ def _unsupported(name: str, why: str) -> UnsupportedOptimizerError:
 def running(engine: CountingEngine, *, num_threads: int) -> Iterator[None]:
     """DSPy's settings for one run: our agent model, its own adapters, no history, no output of its own.
 
-    Raises what ended the run in place of whatever DSPy made of it.
+    Raises what ended the run in place of whatever DSPy made of it, and ModelUnavailableError for DSPy's own errors.
     """
     _hush()
     with dspy.context(
@@ -145,8 +146,15 @@ def running(engine: CountingEngine, *, num_threads: int) -> Iterator[None]:
     ):
         try:
             yield
-        except Exception:
+        except Exception as error:
             engine.check()
+            if isinstance(error, DSPyError):
+                said = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+                raise ModelUnavailableError(
+                    f"A model failed where nothing could go on without it: {said}. Nothing was deployed. Look at the "
+                    "model, then run the same command.",
+                    cause="model_failing",
+                ) from error
             raise
 
 

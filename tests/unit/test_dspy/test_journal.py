@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bindu.dspy.engine.budget import Budget
@@ -216,6 +216,7 @@ def full_disk(path: Path, *, room: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@example(room=88, threads=1)  # all of a beginning fits but its newline: it was not sent, and counts
 @given(room=st.integers(0, 900), threads=st.integers(1, 4))
 @settings(max_examples=40, deadline=None)
 def test_a_full_disk_ends_the_run_in_a_sentence_and_loses_nothing_that_was_told(room: int, threads: int) -> None:
@@ -230,7 +231,7 @@ def test_a_full_disk_ends_the_run_in_a_sentence_and_loses_nothing_that_was_told(
         engine.journal.close()
         known = Journal(path)
         assert len(known.answers) >= len(got)
-        assert known.calls.total() == inner.calls
+        assert inner.calls <= known.calls.total() <= inner.calls + threads
         assert known.cost >= 4 * inner.calls
         again = scripted(Script("yes"), journal=known, price=Price(1, 1))
         assert len(asked_by_many(again, map(str, range(40)), threads=threads)) == 40

@@ -2,209 +2,319 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
-from collections.abc import Sequence
-from threading import Lock
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
 from dspy import lm15
-from dspy.teleprompt import SIMBA, BootstrapFewShot, LabeledFewShot, MIPROv2
+from dspy.teleprompt import (
+    COPRO,
+    GEPA,
+    SIMBA,
+    AvatarOptimizer,
+    BetterTogether,
+    BootstrapFewShot,
+    BootstrapFewShotWithOptuna,
+    BootstrapFewShotWithRandomSearch,
+    BootstrapFinetune,
+    Ensemble,
+    InferRules,
+    KNNFewShot,
+    LabeledFewShot,
+    MIPROv2,
+)
+from dspy.teleprompt.bootstrap_finetune import FinetuneTeleprompter
+from dspy.teleprompt.grpo import GRPO
+from dspy.teleprompt.reanchor import ReAnchor
+from dspy.teleprompt.teleprompt import Teleprompter
 
-from bindu.dspy.engine import CountingEngine
-from bindu.dspy.errors import BudgetExceededError, TrainingRefusedError, UnsupportedOptimizerError
+from apprentice import Apprentice, Rewriter, a_copro, a_gepa, a_mipro, a_simba, regret, rows
+from bindu.dspy.errors import UnsupportedOptimizerError
 from bindu.dspy.models import PromptCandidate
-from bindu.dspy.objective import PythonMetric
+from bindu.dspy.objective import Objective, PythonMetric
 from bindu.dspy.optimizer import Optimizer, Plan, SimbaOptimizer, answer_all, resolve_optimizer, running
+from bindu.dspy.optimizers import GepaOptimizer, InstanceOptimizer, MiproOptimizer
+from providers import scripted, text_of
 
-ROWS = [dspy.Example(input=f"Question {n}?", output="x").with_inputs("input") for n in range(40)]
-START = "Answer."
-
-
-class Apprentice:
-    """Says sorry once its prompt tells it to, and now and then by itself; reflects by advising to say sorry."""
-
-    def __init__(self) -> None:
-        self.asked: Counter[str] = Counter()
-        self._seen: Counter[tuple[str, str]] = Counter()
-        self._lock = Lock()
-
-    def complete(self, request: lm15.Request) -> lm15.Response:
-        system, last = str(request.system), request.messages[-1].text or ""
-        if "module_advice" in system:
-            kind, text = (
-                "reflection",
-                (
-                    "[[ ## discussion ## ]]\nd\n\n[[ ## module_advice ## ]]\n"
-                    '{"answer": "Say sorry at once."}\n\n[[ ## completed ## ]]'
-                ),
-            )
-        else:
-            with self._lock:
-                self._seen[system, last] += 1
-                lucky = (len(last) * 7 + self._seen[system, last] * 3 + int(last[9:-1])) % 5 == 0
-            kind, text = "answer", "sorry, yes" if "sorry" in system or lucky else "yes"
-        with self._lock:
-            self.asked[kind] += 1
-        message = lm15.Message.assistant(text)
-        return lm15.Response(id=None, model=request.model, message=message, finish_reason="stop", usage=lm15.Usage())
+CANNOT = {
+    AvatarOptimizer: "rewrites the tools' instructions",
+    BetterTogether: "changes a model's weights",
+    BootstrapFewShot: "only adds examples",
+    BootstrapFewShotWithOptuna: "only adds examples",
+    BootstrapFewShotWithRandomSearch: "only adds examples",
+    BootstrapFinetune: "changes a model's weights",
+    Ensemble: "combines programs",
+    FinetuneTeleprompter: "changes a model's weights",
+    GRPO: "changes a model's weights",
+    InferRules: "writes its rules into a class that all prompts share",
+    KNNFewShot: "only adds examples",
+    LabeledFewShot: "only adds examples",
+    ReAnchor: "fits the thresholds of decisions",
+}
 
 
-def regret(example: dspy.Example, prediction: dspy.Prediction | None, trace: object = None) -> float:
-    return 0.0 if prediction is None else float("sorry" in prediction.output)
+class Mine:
+    """An optimizer of ones own, by its shape."""
 
+    name = "mine"
+    min_rows = 1
+    selects = True
+    objective: Objective | None = None
 
-def compiled(
-    optimizer: Optimizer,
-    *,
-    rows: Sequence[dspy.Example] = ROWS,
-    seed: int = 0,
-    threads: int = 1,
-    max_calls: int = 9_999,
-) -> tuple[list[PromptCandidate], Apprentice, CountingEngine]:
-    apprentice = Apprentice()
-    models: Any = dict.fromkeys(("agent", "judge", "reflector"), "scripted/x")
-    engine = CountingEngine(apprentice, models=models, max_calls=max_calls)
-    with running(engine, num_threads=threads):
-        objective = optimizer.objective or PythonMetric(regret)
-        found = optimizer.compile(START, rows, objective=objective, engine=engine, seed=seed)
-    return found, apprentice, engine
+    def plan(self, rows: int, select: int) -> Plan:
+        return Plan(rows + select, 0)
 
-
-@pytest.mark.parametrize("given", ["simba", " SIMBA ", SIMBA, SIMBA(metric=regret), SimbaOptimizer(max_steps=2)])
-def test_simba_is_taken_by_name_by_class_and_as_an_instance(given: object) -> None:
-    chosen = resolve_optimizer(given)
-    assert chosen.name == "simba"
-    assert (chosen.objective is not None) == isinstance(given, SIMBA)
+    def compile(self, prompt: str, examples: Sequence[dspy.Example], **seam: Any) -> list[PromptCandidate]:
+        return []
 
 
 @pytest.mark.parametrize(
-    ("given", "named"),
+    ("given", "kind"),
+    [("simba", SimbaOptimizer), (" SIMBA ", SimbaOptimizer), ("Gepa", GepaOptimizer), ("MIPROv2", MiproOptimizer)],
+)
+def test_ours_are_taken_by_name_in_any_case(given: str, kind: type) -> None:
+    chosen = resolve_optimizer(given)
+    assert type(chosen) is kind
+    assert chosen.name == given.strip().lower()
+    assert chosen.objective is None
+
+
+def test_simba_is_taken_as_a_class() -> None:
+    assert resolve_optimizer(SIMBA).name == "simba"
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "selects"),
     [
-        ("bootstrap", "bootstrap"),
-        (BootstrapFewShot(metric=regret), "BootstrapFewShot"),
-        (LabeledFewShot, "LabeledFewShot"),
-        (MIPROv2, "MIPROv2"),
-        ("gepa", "gepa"),
-        (None, "NoneType"),
-        (SimbaOptimizer, "SimbaOptimizer"),
+        (a_simba, "simba", False),
+        (a_gepa, "gepa", True),
+        (a_mipro, "miprov2", True),
+        (a_copro, "copro", False),
+        (lambda: Rewriter(regret), "rewriter", False),
     ],
 )
-def test_others_are_refused_by_name(given: object, named: str) -> None:
-    with pytest.raises(UnsupportedOptimizerError, match=f"'{named}'.*only SIMBA") as refused:
-        resolve_optimizer(given)
-    assert isinstance(refused.value, ValueError)
+def test_instances_are_taken_with_their_metric(make: Callable[[], Teleprompter], name: str, selects: bool) -> None:
+    chosen = resolve_optimizer(make())
+    assert (chosen.name, chosen.selects) == (name, selects)
+    assert isinstance(chosen.objective, PythonMetric)
 
 
-def test_simba_finds_the_better_instruction_and_returns_it_first() -> None:
-    found, _, _ = compiled(SimbaOptimizer(bsize=16, num_candidates=3, max_steps=2))
-    assert "Say sorry at once." in found[0].text
-    assert found[0].text.startswith(START)
-    assert found[0].score == 1.0
-    assert START in [one.text for one in found]
-    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
-    assert len({one.text for one in found}) == len(found)
-
-
-@pytest.mark.parametrize(("size", "candidates", "steps", "rows"), [(32, 6, 2, 40), (16, 3, 4, 32), (8, 9, 1, 33)])
-def test_simba_makes_no_more_calls_than_planned(size: int, candidates: int, steps: int, rows: int) -> None:
-    optimizer = SimbaOptimizer(bsize=size, num_candidates=candidates, max_steps=steps)
-    _, apprentice, engine = compiled(optimizer, rows=ROWS[:rows] if rows <= 40 else ROWS)
-    plan = optimizer.plan(rows)
-    sampled = steps * size * (candidates + min(candidates + 1, size))
-    assert plan.evaluations == sampled + min(candidates + 1, steps + 1) * rows
-    assert apprentice.asked["answer"] == plan.evaluations
-    assert 0 < apprentice.asked["reflection"] <= plan.reflections
-    assert engine.calls["reflector"] == apprentice.asked["reflection"]
-
-
-def test_the_batch_shrinks_with_few_rows() -> None:
-    assert SimbaOptimizer(bsize=64).plan(40).evaluations == SimbaOptimizer(bsize=40).plan(40).evaluations
-
-
-def test_too_few_rows_are_refused_with_a_sentence() -> None:
-    with pytest.raises(TrainingRefusedError, match="needs at least 32 training examples and there are 31"):
-        compiled(SimbaOptimizer(), rows=ROWS[:31])
-
-
-def test_one_thread_and_one_seed_give_one_result() -> None:
-    optimizer = SimbaOptimizer(bsize=8, num_candidates=3, max_steps=2)
-    assert compiled(optimizer, seed=5)[0] == compiled(optimizer, seed=5)[0]
-
-
-def test_an_instance_brings_its_own_metric_and_parameters_and_is_left_alone() -> None:
-    instance = SIMBA(
-        metric=lambda example, prediction: 1.0 - regret(example, prediction), bsize=8, max_steps=1, max_demos=0
-    )
-    found, _, engine = compiled(resolve_optimizer(instance), threads=4)
-    assert found[0].text == START
-    assert engine.calls["reflector"] > 0
-    assert (instance.prompt_model, instance.num_threads) == (None, None)
-
-
-def test_demos_are_folded_when_somebody_wants_them() -> None:
-    found, _, _ = compiled(SimbaOptimizer(bsize=16, num_candidates=4, max_steps=3, max_demos=2), seed=1)
-    assert any("Examples of good answers:" in one.text for one in found)
-
-
-def test_a_budget_that_runs_out_inside_simba_is_raised_afterwards() -> None:
-    with pytest.raises(BudgetExceededError):
-        compiled(SimbaOptimizer(bsize=16, num_candidates=3, max_steps=2), max_calls=50)
-
-
-def test_nothing_is_printed_and_dspys_own_settings_stay(
-    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.DEBUG, "bindu.dspy.optimizer"):
-        compiled(SimbaOptimizer(bsize=8, num_candidates=2, max_steps=1), threads=2)
-    told = capfd.readouterr()
-    assert (told.out, told.err) == ("", "")
-    assert any("Starting batch 1" in record.getMessage() for record in caplog.records)
-    assert dspy.settings.lm is None
-    dspy.Parallel(num_threads=1)([(lambda question: question, {"question": 1})])
-    assert "Processed 1 / 1" in capfd.readouterr().out  # an application's own DSPy talks as before
-
-
-def test_answers_come_in_order_and_a_failed_one_is_none() -> None:
-    class Fragile(Apprentice):
-        def complete(self, request: lm15.Request) -> lm15.Response:
-            if request.messages[-1].text == "Question 3?":
-                raise lm15.InvalidRequestError("not this one")
-            return super().complete(request)
-
-    models: Any = dict.fromkeys(("agent", "judge", "reflector"), "scripted/x")
-    engine = CountingEngine(Fragile(), models=models, max_calls=99)
-    with running(engine, num_threads=4):
-        answers = answer_all(
-            "Say sorry.", ROWS[:6], PythonMetric(lambda example, prediction: int(example.input[9]) / 10)
-        )
-    assert [None if one is None else one.score for one in answers] == [0.0, 0.1, 0.2, None, 0.4, 0.5]
-    assert {one.length for one in answers if one is not None} == {len("sorry, yes")}
-
-
-def test_an_optimizer_of_ones_own_is_taken_by_its_shape() -> None:
-    class Mine:
-        name = "mine"
-        min_rows = 1
-        objective = None
-
-        def plan(self, rows: int) -> Plan:
-            return Plan(rows, 0)
-
-        def compile(self, prompt: str, examples: Sequence[dspy.Example], **seam: Any) -> list[PromptCandidate]:
-            return []
-
-    mine = Mine()
+@pytest.mark.parametrize("mine", [Mine(), SimbaOptimizer(max_steps=2), GepaOptimizer(9), MiproOptimizer()])
+def test_optimizers_of_the_right_shape_are_taken_as_they_are(mine: Optimizer) -> None:
     assert resolve_optimizer(mine) is mine
 
 
-@pytest.mark.parametrize(("size", "needed"), [(8, 8), (32, 32), (64, 32)])
-def test_simba_needs_one_batch_of_rows_and_32_at_most(size: int, needed: int) -> None:
-    instance = resolve_optimizer(SIMBA(metric=regret, bsize=size, max_steps=1, num_candidates=2))
-    assert instance.min_rows == SimbaOptimizer(bsize=size).min_rows == needed
-    found, _, _ = compiled(instance, rows=ROWS[:needed])
-    assert found
-    with pytest.raises(TrainingRefusedError, match=f"at least {needed} training examples"):
-        compiled(instance, rows=ROWS[: needed - 1])
+def bare(kind: type) -> object:
+    """An instance without whatever its kind needs to be made."""
+    return kind.__new__(kind)
+
+
+@pytest.mark.parametrize(("kind", "why"), CANNOT.items(), ids=lambda one: getattr(one, "__name__", ""))
+@pytest.mark.parametrize("given", [bare, lambda kind: kind, lambda kind: bare(type("Better", (kind,), {}))])
+def test_what_cannot_rewrite_instructions_is_refused_by_name_with_why(
+    kind: type, why: str, given: Callable[[type], object]
+) -> None:
+    one = given(kind)
+    name = one.__name__ if isinstance(one, type) else type(one).__name__
+    with pytest.raises(UnsupportedOptimizerError, match=f"'{name}' is not supported: it {why}") as refused:
+        resolve_optimizer(one)
+    assert isinstance(refused.value, ValueError)
+
+
+def test_a_user_s_class_that_shares_only_a_name_with_dspy_s_is_taken() -> None:
+    class Ensemble(Rewriter):
+        pass
+
+    assert isinstance(resolve_optimizer(Ensemble(regret)), InstanceOptimizer)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("bootstrap", "'bootstrap' is not supported. There are simba, gepa, miprov2"),
+        ("", "'' is not supported"),
+        (None, "'NoneType' is not supported"),
+        (7, "'int' is not supported"),
+        (regret, "'function' is not supported"),
+        (MIPROv2, "'MIPROv2' is not supported: it is a class"),
+        (GEPA, "'GEPA' is not supported: it is a class"),
+        (COPRO, "'COPRO' is not supported: it is a class"),
+        (SimbaOptimizer, "'SimbaOptimizer' is not supported: it is a class"),
+        (Mine, "'Mine' is not supported: it is a class"),
+    ],
+)
+def test_what_is_no_optimizer_is_refused_by_name(given: object, said: str) -> None:
+    with pytest.raises(UnsupportedOptimizerError, match=said):
+        resolve_optimizer(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"auto": None}, "MIPROv2 is told either auto or num_candidates"),
+        ({"num_candidates": 4}, "MIPROv2 is told either auto or num_candidates"),
+        ({"max_labeled_demos": 2}, "MIPROv2 cannot use labeled demos without bootstrapped ones"),
+    ],
+)
+def test_a_mipro_that_dspy_would_refuse_later_is_refused_at_once(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UnsupportedOptimizerError, match=said):
+        resolve_optimizer(a_mipro(**given))
+
+
+@pytest.mark.parametrize("make", [a_simba, a_copro, lambda **given: Rewriter(regret, **given)])
+def test_a_model_whose_calls_nobody_could_count_is_refused(make: Callable[..., Teleprompter]) -> None:
+    class Legacy(dspy.BaseLM):
+        pass
+
+    with pytest.raises(UnsupportedOptimizerError, match=r"it brings a model of the class Legacy, .*Give it a dspy\.LM"):
+        resolve_optimizer(make(prompt_model=Legacy("mine/own")))
+
+
+PLUGIN = """
+from test_optimizer import Mine
+from dspy.teleprompt import BootstrapFewShot, SIMBA
+
+instance = Mine()
+simba = SIMBA(metric=lambda example, prediction: 1.0)
+class Kind(Mine):
+    name = "kind"
+class Started(Mine):
+    def __init__(self):
+        self.name = "started"
+def factory():
+    return Kind()
+def of_simba():
+    return simba
+def fails():
+    raise OSError("no licence")
+def says():
+    return "simba"
+def nothing():
+    return None
+def needs(this):
+    return this
+text = "simba"
+number = 7
+few_shot = BootstrapFewShot
+"""
+ENTRIES = {
+    "One": "plugin:instance",
+    "kind": "plugin:Kind",
+    "started": "plugin:Started",
+    "made": "plugin:factory",
+    "of-simba": "plugin:of_simba",
+    "dspys": "plugin:simba",
+    "gone": "nowhere:thing",
+    "missing": "plugin:absent",
+    "broken": "plugin:fails",
+    "says": "plugin:says",
+    "nothing": "plugin:nothing",
+    "needs": "plugin:needs",
+    "text": "plugin:text",
+    "number": "plugin:number",
+    "few": "plugin:few_shot",
+    "odd": "not an entry",
+    "simba": "plugin:instance",
+}
+
+
+@pytest.fixture
+def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distribution on the path whose entry points name optimizers, some of which are none."""
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    info = tmp_path / "plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
+    lines = [f"{name} = {value}" for name, value in ENTRIES.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[bindu.optimizers]", *lines]))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.delitem(sys.modules, "plugin", raising=False)
+
+
+@pytest.mark.usefixtures("plugged")
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("one", "mine"),
+        (" ONE", "mine"),
+        ("kind", "kind"),
+        ("started", "started"),
+        ("made", "kind"),
+        ("of-simba", "simba"),
+        ("dspys", "simba"),
+    ],
+)
+def test_entry_points_may_be_instances_classes_and_factories(given: str, name: str) -> None:
+    chosen = resolve_optimizer(given)
+    assert chosen.name == name
+    assert isinstance(chosen, Optimizer)
+
+
+@pytest.mark.usefixtures("plugged")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("gone", "'gone' is not supported: it cannot be loaded from nowhere:thing: ModuleNotFoundError"),
+        ("missing", "'missing' is not supported: it cannot be loaded from plugin:absent: AttributeError"),
+        ("broken", "'broken' is not supported: it cannot be loaded from plugin:fails: OSError: no licence"),
+        ("needs", "'needs' is not supported: it cannot be loaded from plugin:needs: TypeError"),
+        ("odd", "'odd' is not supported: it cannot be loaded from not an entry"),
+        ("says", "'says' is not supported: it is a text in plugin:says"),
+        ("text", "'text' is not supported: it is a text in plugin:text"),
+        ("nothing", "'NoneType' is not supported"),
+        ("number", "'int' is not supported"),
+        ("few", "'BootstrapFewShot' is not supported: it only adds examples"),
+    ],
+)
+def test_entry_points_that_are_no_optimizers_are_refused_with_a_sentence(given: str, said: str) -> None:
+    with pytest.raises(UnsupportedOptimizerError, match=said):
+        resolve_optimizer(given)
+
+
+@pytest.mark.usefixtures("plugged")
+def test_entry_points_do_not_take_our_names_and_are_named_when_a_name_is_unknown() -> None:
+    assert isinstance(resolve_optimizer("simba"), SimbaOptimizer)
+    with pytest.raises(UnsupportedOptimizerError, match=r"There are simba, gepa, miprov2, .*kind.*one"):
+        resolve_optimizer("unknown")
+
+
+class Fragile(Apprentice):
+    """Does not answer one of the questions."""
+
+    def complete(self, request: lm15.Request) -> lm15.Response:
+        if text_of(request) == "Question 3?":
+            raise lm15.InvalidRequestError("not this one")
+        return super().complete(request)
+
+
+def test_answers_come_in_order_and_a_failed_one_is_left_out() -> None:
+    engine = scripted(Fragile(), max_calls=99)
+    number = PythonMetric(lambda example, prediction: int(example.input[9]) / 10)
+    with running(engine, num_threads=4):
+        answers = answer_all("Say sorry at once.", rows(6), number, name="select", samples=3)
+    assert [[one.score for one in samples] for samples in answers] == [
+        [0.0] * 3, [0.1] * 3, [0.2] * 3, [], [0.4] * 3, [0.5] * 3
+    ]  # fmt: skip
+    assert {one.length for samples in answers for one in samples} == {len("sorry, yes")}
+
+
+def test_each_sample_is_asked_anew_and_by_the_same_name_once() -> None:
+    inner = Apprentice()
+    engine = scripted(inner)
+    with running(engine, num_threads=2):
+        first = answer_all("Answer.", rows(5), PythonMetric(regret), name="select", samples=3)
+        assert inner.asked["answer"] == 15
+        assert answer_all("Answer.", rows(5), PythonMetric(regret), name="select", samples=3) == first
+        assert inner.asked["answer"] == 15
+        answer_all("Answer.", rows(5), PythonMetric(regret), name="accept", samples=1)
+    assert inner.asked["answer"] == 20
+    assert len({one.score for samples in first for one in samples}) == 2
+
+
+def test_there_is_nothing_to_answer_without_examples() -> None:
+    with running(scripted(Apprentice()), num_threads=2):
+        assert answer_all("Answer.", [], PythonMetric(regret), name="select", samples=3) == []

@@ -131,7 +131,8 @@ def test_what_is_everybodys_may_be_said_although_a_customer_said_it(text: str) -
 
 
 @pytest.mark.parametrize(
-    "text", ["10000", "129.99", "12.03.1985", "2024-11-29", "A1B2C3D4", "1Z999AA10123456784", "80331"]
+    "text",
+    ["10000", "129.99", "12.03.1985", "2024-11-29", "A1B2C3D4", "1Z999AA10123456784", "80331", "1234A", "12345k"],
 )
 def test_any_other_number_of_five_characters_is_a_customers(text: str) -> None:
     assert offending(f"Say {text} now.", f"I read {text} there") == [text]
@@ -167,6 +168,9 @@ def test_any_other_number_of_five_characters_is_a_customers(text: str) -> None:
         ("Hallo, ik heet Joost.", "Joost"),
         ("Hej, jag heter Åsa.", "Åsa"),
         ("Nazywam się Łukasz Nowak.", "Łukasz"),
+        ("İyi günler, my name is Ömer Yılmaz.", "Yılmaz"),
+        ("my name is siobhan your app is broken", "Siobhan"),
+        ("MY NAME IS SIOBHAN AND I AM ANGRY", "Siobhan"),
         ("Меня зовут Иван Петров.", "Петров"),
         ("你好,我叫王小明,我的包裹丢了。", "王小明"),
         ("田中太郎と申します。", "田中太郎"),
@@ -186,6 +190,7 @@ def test_a_name_that_a_customer_gave_is_found_where_the_prompt_repeats_it(said: 
         "This is Amazon's fault. I am Very Angry.",
         "My name is spelled wrong. My name is on the Order.",
         "my name is not important",
+        "my name is john your back hurts and app is broken",
         "I'm German. I am Australian and I live in London.",
         "Call me back on Monday. Please Help.\nThank You",
         "Where is it?\n\nUrgent",

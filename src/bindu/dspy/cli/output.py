@@ -56,6 +56,7 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.NoExperimentError, REFUSED),
     (errors.TrainingRefusedError, REFUSED),
     (errors.BudgetExceededError, BUDGET),
+    (errors.RunCancelledError, INTERRUPTED),
     (errors.NoActivePromptError, CONFIGURATION),
     (errors.SchemaError, CONFIGURATION),
     (errors.StorageNotConfiguredError, CONFIGURATION),

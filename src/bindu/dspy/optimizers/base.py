@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import dspy
 
@@ -16,6 +16,9 @@ from bindu.dspy.objective import Objective
 from bindu.dspy.program import prompt_of
 
 __all__ = ["Optimizer", "Plan", "candidates_of", "refuse_few"]
+
+
+_NOTHING: Final[str] = dspy.Signature("input -> output").instructions  # what DSPy makes of no instruction at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +75,6 @@ def candidates_of(scored: Iterable[tuple[dspy.Module, float]]) -> list[PromptCan
         with suppress(InvalidPromptError):
             text = prompt_of(program)
             texts[text] = max(float(score), texts.get(text, 0.0))
+    texts.pop(_NOTHING, None)
     ranked = sorted(texts.items(), key=lambda item: -item[1])
     return [PromptCandidate(text, score) for text, score in ranked]

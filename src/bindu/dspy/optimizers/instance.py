@@ -11,13 +11,12 @@ from dspy.teleprompt import COPRO, GEPA, MIPROv2
 from dspy.teleprompt.teleprompt import Teleprompter
 
 from bindu.dspy.engine import CountingEngine
-from bindu.dspy.errors import UnsupportedOptimizerError
 from bindu.dspy.models import PromptCandidate
 from bindu.dspy.objective import Objective, PythonMetric
 from bindu.dspy.optimizers.base import Plan, candidates_of, refuse_few
 from bindu.dspy.optimizers.copying import copied, refuse_uncounted
 from bindu.dspy.optimizers.gepa import gepa_candidates, gepa_plan, with_feedback
-from bindu.dspy.optimizers.miprov2 import as_number, mipro_plan, mipro_trials
+from bindu.dspy.optimizers.miprov2 import as_number, mipro_plan, mipro_trials, refuse_mipro
 from bindu.dspy.program import AgentProgram
 
 __all__ = ["InstanceOptimizer"]
@@ -31,8 +30,8 @@ class InstanceOptimizer:
 
     def __init__(self, instance: Teleprompter) -> None:
         refuse_uncounted(instance)
-        if isinstance(instance, MIPROv2) and (instance.auto is None) == (instance.num_candidates is None):
-            raise UnsupportedOptimizerError("MIPROv2 is told either auto or num_candidates. Give it one of them.")
+        if isinstance(instance, MIPROv2):
+            refuse_mipro(instance)
         self._instance = instance
         self.name = type(instance).__name__.lower()
         self.selects = isinstance(instance, GEPA | MIPROv2)

@@ -11,12 +11,13 @@ from dspy.teleprompt import MIPROv2
 from dspy.teleprompt.mipro_optimizer_v2 import AUTO_RUN_SETTINGS
 
 from bindu.dspy.engine import CountingEngine
+from bindu.dspy.errors import UnsupportedOptimizerError
 from bindu.dspy.models import PromptCandidate
 from bindu.dspy.objective import Objective
 from bindu.dspy.optimizers.base import Plan, candidates_of, refuse_few
 from bindu.dspy.program import AgentProgram
 
-__all__ = ["MiproOptimizer", "as_number", "mipro_plan", "mipro_trials"]
+__all__ = ["MiproOptimizer", "as_number", "mipro_plan", "mipro_trials", "refuse_mipro"]
 
 _FEWEST: Final = 8
 _PROPOSALS: Final = 6
@@ -67,6 +68,17 @@ class MiproOptimizer:
         )
         engine.check()
         return candidates_of((one["program"], one["score"] / 100) for one in best.candidate_programs)
+
+
+def refuse_mipro(mipro: MIPROv2) -> None:
+    """Raise UnsupportedOptimizerError for what DSPy itself would refuse, after the first answers were paid for."""
+    if (mipro.auto is None) == (mipro.num_candidates is None):
+        raise UnsupportedOptimizerError("MIPROv2 is told either auto or num_candidates. Give it one of them.")
+    if mipro.max_labeled_demos and not mipro.max_bootstrapped_demos:
+        raise UnsupportedOptimizerError(
+            "MIPROv2 cannot use labeled demos without bootstrapped ones. Give it max_bootstrapped_demos=1 or more, or "
+            "max_labeled_demos=0."
+        )
 
 
 def mipro_plan(mipro: MIPROv2, rows: int, select: int) -> Plan:

@@ -53,5 +53,5 @@ def check_prompt(
     from bindu.dspy.promptcheck.checks import refusals  # noqa: PLC0415 - serving normalizes prompts and checks none
 
     customers = list(customer_texts)
-    seen = [*training_texts, *customers]
+    seen = list(dict.fromkeys([*training_texts, *customers]))
     return list(refusals(candidate, active, seen=seen, customers=customers, rolled_back=rolled_back))

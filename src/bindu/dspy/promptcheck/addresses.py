@@ -49,11 +49,12 @@ _POSTCODE_WORD: Final = _any("postcode post_code postal_code zip_code plz postle
 ADDRESS: Final = tuple(
     re.compile(pattern)
     for pattern in (
-        rf"\b{_NAME}{_JOINED} {_NUMBER}",  # Hauptstraße 5
-        rf"\b{_NAME}[ -]{_APART} {_NUMBER}",  # Berliner Straße 12
+        rf"\b{_NAME}{_JOINED} ?(?:Nr\.? ?)?{_NUMBER}",  # Hauptstraße 5
+        rf"\b{_NAME}[ -]{_APART} (?:Nr\.? ?)?{_NUMBER}",  # Berliner Straße 12
         rf"\b(?:{_NAME}{_JOINED_DOUBTFUL}|{_NAME} {_APART_DOUBTFUL}|{_AT_THE} {_NAME}) {_NUMBER},?\s+"
         rf"(?:[A-Z]{{1,2}}-)?\d{{4,5}} {_NAME}",  # Am Markt 3, 12345 Musterstadt
         rf"{_NUMBER_FIRST},? (?:[NSEW]\.? )?(?:{_NAME} ){{1,3}}{_ENGLISH}(?!\w)",  # 221B Baker Street
+        rf"\b(?:{_NAME} ){{1,3}}(?:Street|Road|Avenue|Lane|Boulevard),? {_NUMBER}",  # Baker Street 221B
         rf"{_NUMBER_FIRST},? (?:[NSEW]\.? )?(?:{_NAME} ){{1,3}}{_ENGLISH_DOUBTFUL}\.?,? (?:[#\w. ]{{1,12}}, ?)?"
         rf"{_NAME}(?: {_NAME})?,? (?:{_STATE}\b|[A-Z]{{1,2}}\d)",  # 12 Oak Drive, Springfield, IL
         rf"{_NUMBER_FIRST}(?: ?(?:bis|ter))?,? (?i:{_FRENCH}) {_FRENCH_OF}{_NAME}",  # 12 bis, rue de la Paix

@@ -39,7 +39,7 @@ _LATEX: Final = re.compile(r"\\[A-Za-z]+\*?(?:\[[^\]\n]*\])?(?:\{[^{}\n]*\})+|(?
 _NESTED: Final = 3  # braces of a formula
 _LOOSE_SPACE: Final = re.compile(r"(?<!\w)\s+|\s+(?!\w)")
 _MAX_CHARACTERS: Final = 16_000
-_MAX_TOKENS: Final = 6_000  # as estimated: 16,000 characters of English or German, 4,500 of Chinese
+_MAX_TOKENS: Final = 6_000  # as estimated, which 16,000 characters of English do not reach and 3,700 of Chinese do
 _MAX_GROWTH: Final = 1.5  # of an active prompt that is already longer than that
 _TWIN_WORD: Final = re.compile(r"[^\W_]+|[<>=%$€£+\u2190-\u21ff\u2600-\u27bf\U0001f000-\U0001faff]")
 

@@ -17,6 +17,7 @@ COPY_WORDS: Final = 8
 COPY_CHARACTERS: Final = 24  # where words have no spaces between them; in a mixed run three count as one word
 
 _SPACELESS: Final = re.compile(SPACELESS)
+_SIGNS: Final = {"@": "a", "$": "s", "\u20ac": "e"}  # that pass for letters
 _PER_WORD: Final = COPY_CHARACTERS // COPY_WORDS
 _KEY: Final = 12  # letters that a run is looked up by; eight words of fewer than that are no run
 _NOISE: Final = re.compile(  # what may stand between the words of a run without being one
@@ -27,8 +28,8 @@ _NOISE: Final = re.compile(  # what may stand between the words of a run without
 _NUMBERED: Final = re.compile(r"\d\S*(?: \d[\d.,/-]*(?!\S))*")  # from a word's first digit on; numbers that follow
 _PIECE: Final = re.compile(r"[A-Za-z0-9]+")
 _MEASURE: Final = re.compile(  # 1990s, 1080p
-    r"(\d+)(?:[a-z]|[cdkm]?[glmw]|[kmg]?(?:hz|b|wh|bit)|mah|px|pt|am|pm|ms|st|nd|rd|th|eur|usd|gbp|day|per)",
-    re.IGNORECASE,
+    r"(\d{1,4})(?:[psxkmgwlvh]|[KWVL]"
+    r"|(?i:[cdkm][glmw]|[kmg]?(?:hz|wh|bit)|[kmgt]b|mah|px|pt|am|pm|ms|st|nd|rd|th|eur|usd|gbp|day|per))"
 )
 _SPARED: Final = re.compile(  # everybody's, whoever says it
     r"\b(?:ISO|IEC|DIN|EN|IEEE|ANSI|NIST|RFC|ASTM|BS|PEP|CVE|ECMA)(?:[ /-](?:IEC|EN|ISO|IEEE)){0,3}"
@@ -84,6 +85,8 @@ class _Letters(Skeleton):
     """Besides, all but letters and digits are spaces, and spaces stand around what needs none to be a word."""
 
     def of(self, character: str) -> str:
+        if character in _SIGNS:
+            return _SIGNS[character]
         spaced = "".join(one if one.isalnum() else " " for one in super().of(character))
         return _SPACELESS.sub(r" \g<0> ", spaced)
 

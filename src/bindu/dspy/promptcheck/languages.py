@@ -83,7 +83,10 @@ def foreign_part(candidate: str, active: str) -> tuple[str, str, str] | None:
 def script_of(text: str, *, is_line: bool = False) -> str | None:
     """The script that nine in ten of its letters have; Chinese and Japanese are told apart."""
     del is_line
-    scripts = Counter(_script(character) for character in text if character.isalpha())
+    scripts: Counter[str] = Counter()
+    for character, number in Counter(text).items():
+        if character.isalpha():
+            scripts[_script(character)] += number
     letters = scripts.total()
     weight = letters + sum(scripts[name] for name in _DENSE)
     kana, han = scripts.pop("Hiragana", 0) + scripts.pop("Katakana", 0), scripts.pop("Cjk", 0)

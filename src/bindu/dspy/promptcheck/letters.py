@@ -26,7 +26,7 @@ _AT_WORK: Final = re.compile(  # hidden characters that change what is seen, whe
 )
 _LOOKALIKES: Final = str.maketrans(  # small letters, after Unicode took off accents and styles
     "авекмнорстухѕіјһԁԛԝӏүԍҝαβεζηικμνορτυχωγϲϳօոսհցզıɑɡɩɪƒʋøđłħŧɵɛᴀʙᴄᴅᴇꜰɢʜᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢil0134578",  # noqa: RUF001
-    "abekmhopctyxsljhdqwlygkabezhlkmnoptyxwycjonuhgqlagllfvodlhtoeabcdefghjklmnoprstuvwyzllolea" + "stb",
+    "abekmhopctyxsljhdqwlygkabezhlkmnoptyxwycjonuhgqlagllfvodlhtoeabcdefghjklmnoprstuvwyzlloleastb",
     "'`\u2018\u2019\u02bc\u00b4",  # within words: don't is dont
 )
 _ENCLOSED: Final = (0x1F130, 0x1F150, 0x1F170, 0x1F1E6)  # where the letters A to Z in boxes and circles begin

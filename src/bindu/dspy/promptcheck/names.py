@@ -29,7 +29,6 @@ _WORD: Final = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 _NEXT_WORD: Final = re.compile(r" *([^\W\d_]+(?:['-][^\W\d_]+)*)\.?(?=\W|\Z)")
 _PARTICLES: Final = _words("van von de der den da del della di la le dos bin al ter zu")
 _MOST_WORDS: Final = 4
-_MOST_SMALL: Final = 2  # words of a name without capitals
 _SHORT: Final = 3  # letters of a part of a name that is looked for by itself, at least
 
 _SAYS_NAME: Final = (
@@ -155,8 +154,8 @@ def _introduced(text: str) -> Iterator[Name]:
     """The names that a message gives its writer."""
     yield _signature(text)
     text = f"\n{text}"
-    lower = text.lower()
-    if len(lower) != len(text) or not any(word in lower for word in _INTRODUCED_IN):
+    lower = text.replace("\u0130", "I").lower()  # the one letter that is two when it is small
+    if not any(word in lower for word in _INTRODUCED_IN):
         return
     for found in _INTRODUCTION.finditer(lower):
         is_here = found[1] is not None
@@ -168,13 +167,16 @@ def _introduced(text: str) -> Iterator[Name]:
 
 
 def _read(text: str, start: int, *, small: bool = False) -> tuple[Name, int]:
-    """The words from ``start`` on that can be a name, and where they end; ``small`` takes two without a capital."""
+    """The words from ``start`` on that can be a name, and where they end.
+
+    ``small`` takes one without a capital, and a second one where the sentence ends or goes on with "and".
+    """
     name: list[str] = []
     end = start
     while len(name) < _MOST_WORDS and (word := _NEXT_WORD.match(text, end)) is not None:
         plain = word[1].casefold()
         particle = bool(name) and plain in _PARTICLES
-        allowed = small and len(name) < _MOST_SMALL and (not name or name[0].islower())
+        allowed = small and (not name or (len(name) == 1 and name[0].islower() and _ENDS.match(text, word.end(1))))
         if plain in _NO_NAME or not (particle or allowed or not word[1].islower()):
             break
         name.append(word[1])

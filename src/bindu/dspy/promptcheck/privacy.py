@@ -60,6 +60,7 @@ _TLD: Final = (
 )
 _DOT: Final = r"(?: ?\. ?| ?[\[({<] ?(?:dot|punkt|point|punto|ponto|\.) ?[\])}>] ?| (?:dot|punkt|point|punto|ponto) )"
 _LOCAL: Final = r"(?<![\w.+-])[\w+%-]+(?:(?:\.| dot | punkt | underscore )[\w+%-]+){0,4}"
+_AT: Final = r"(?: ?[\[({<] ?(?:at|@|ät|arroba|arobase|chez) ?[\])}>] ?|&#(?:64|x40);|&commat;|%40)"
 _LABELS: Final = rf"[\w-]+(?:{_DOT}[\w-]+){{0,4}}?{_DOT}{_TLD}"
 _SPOKEN: Final = "|".join(  # in one language: "at this point in" is no address
     rf"{at} [\w-]+(?: {dot} [\w-]+){{0,4}}? {dot} {_TLD}"
@@ -68,11 +69,13 @@ _SPOKEN: Final = "|".join(  # in one language: "at this point in" is no address
 _MAIL: Final = (
     re.compile(r"\w[\w.+%'-]{0,63}(?<=[\w+])@[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}"),
     re.compile(rf"{_LOCAL} ?@ ?{_LABELS}", re.IGNORECASE),
-    re.compile(rf"{_LOCAL} ?[\[({{<] ?(?:at|@|ät|arroba|arobase|chez) ?[\])}}>] ?{_LABELS}", re.IGNORECASE),
+    re.compile(rf"{_LOCAL}{_AT}{_LABELS}", re.IGNORECASE),
     re.compile(rf"{_LOCAL} (?:{_SPOKEN})", re.IGNORECASE),
     re.compile(rf"(?<![\w.])[A-Za-z]+[._][A-Za-z]\w* (?:at|ät|arroba|arobase) [\w-]+(?:\.[\w-]+)*?\.{_TLD}"),
 )
-_MAIL_WORDS: Final = re.compile(r"\b(?:at|ät|arroba|arobase|chez|dot|punkt|point|punto|ponto)\b|\W", re.IGNORECASE)
+_MAIL_WORDS: Final = re.compile(
+    r"&#(?:64|x40);|&commat;|%40|\b(?:at|ät|arroba|arobase|chez|dot|punkt|point|punto|ponto)\b|\W", re.IGNORECASE
+)
 _NO_MAIL: Final = re.compile(r"git@(?:github|gitlab|bitbucket)\.")
 
 

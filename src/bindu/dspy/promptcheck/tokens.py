@@ -1,10 +1,12 @@
-"""How many tokens a text costs at most, without a tokenizer at hand."""
+"""How many tokens a text costs, rather too many than too few, without a tokenizer at hand."""
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
+from operator import itemgetter
 from typing import Final
 
 __all__ = ["estimate_tokens", "tokens_end"]
@@ -39,7 +41,7 @@ _ABOVE: Final = (  # tokens of a character below this code, when no part above t
 
 
 def estimate_tokens(text: str) -> int:
-    """Rather more than GPT-4's and GPT-4o's tokenizers count: for English by a half, for other languages by a fifth.
+    """More than GPT-4's and GPT-4o's tokenizers count: of English by two thirds, of other languages by a quarter.
 
     A word costs a token and some more when it is long, a sign one, a letter of another script as much as in the one of
     the two that is worse at that script.
@@ -66,7 +68,7 @@ def _cost(part: str) -> float:
     if part.isspace():
         return 1
     if not part.isascii() or not part.isalnum():
-        return next(cost for above, cost in _ABOVE if ord(part) < above)
+        return _ABOVE[bisect_right(_ABOVE, ord(part), key=itemgetter(0))][1]
     if part.isalpha() and (len(part) == 1 or part[1:].islower() or part.isupper()):
         return 1 + _PER_LETTER * max(0, len(part) - _SHORT_WORD)
     return max(1, _PER_MIXED * len(part))

@@ -160,7 +160,7 @@ class Search:
             text,
             active=self.prompt,
             training_texts=[said for row in rows for said in _texts(row)],
-            customer_texts=[said for row in rows for said in (row.user_input, *row.comments)],
+            customer_texts=[said for row in rows for said in (row.user_input, *row.comments, row.correction or "")],
             rolled_back=self.rolled_back,
         )
 
