@@ -54,6 +54,7 @@ class StorageSettings(_Section):
 Share = Annotated[float, Field(ge=1e-9, le=1 - 1e-9)]  # shares have nine decimals
 Alpha = Annotated[float, Field(ge=1e-9, le=0.5)]  # the chance of an error
 Hours = Annotated[float, Field(ge=0, le=8766)]
+Dollars = Annotated[float, Field(ge=0)]
 
 
 class CanarySettings(_Section):
@@ -139,7 +140,7 @@ class TrainingSettings(_Section):
     max_output_tokens: int = Field(default=4_096, ge=64)  # of one answer
     max_error_rate: float = Field(default=0.25, gt=0, le=1)
     num_threads: int = Field(default=8, ge=1)
-    prices: dict[str, tuple[float, float]] = {}  # dollars per million tokens, in and out
+    prices: dict[str, tuple[Dollars, Dollars]] = {}  # dollars per million tokens, in and out
     runs_folder: str = Field(default=".bindu/runs", min_length=1)
     seed: int = 0
 

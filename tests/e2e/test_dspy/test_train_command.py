@@ -83,7 +83,7 @@ async def test_killed_three_times_it_goes_on_and_asks_only_what_is_missing(
         process = machine.start(*TRAIN)
         await asyncio.to_thread(machine.wait_for_requests, 250 * kill, process)
         process.kill()
-        await asyncio.to_thread(process.wait)
+        await asyncio.to_thread(process.communicate)
     code, run, err = await asyncio.to_thread(machine.run, *TRAIN)
     assert code == 0, err
     assert run["outcome"] == "improved"

@@ -72,7 +72,9 @@ def test_rules_are_few_short_different_and_cite_only_what_was_shown(found: list[
     assert all(one.task_ids and set(one.task_ids) <= {str(UUID(int=1)), str(UUID(int=2))} for one in kept)
     assert all(one.text == " ".join(one.text.split()) for one in kept)
     wanted = {
-        " ".join(text.encode("utf-8", "replace").decode().split()).casefold() for text, ids in found if {1, 2} & set(ids)
+        " ".join(text.encode("utf-8", "replace").decode().split()).casefold()
+        for text, ids in found
+        if {1, 2} & set(ids)
     }
     assert {one.text.casefold() for one in kept} <= wanted
     assert len(kept) == min(MOST_RULES, sum(1 <= len(text) <= LONGEST_RULE for text in wanted))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import dspy
 from dspy import lm15
 
 __all__ = ["InnerEngine", "ProviderEngine"]
+
+_THINKS: Final = re.compile(r"(?:^|/)(?:o[134]|gpt-5)(?:$|[-.])")  # OpenAI's that refuse any temperature but their own
 
 
 class InnerEngine(Protocol):
@@ -33,6 +36,8 @@ class ProviderEngine:
         self._lm = lm or dspy.LM(model, cache=False, num_retries=0, **given)
 
     def complete(self, request: lm15.Request) -> lm15.Response:
+        if _THINKS.search(self.model):
+            request = replace(request, config=replace(request.config, temperature=None))
         with dspy.context(disable_history=True, callbacks=[]):
             answer: lm15.Response = self._lm(replace(request, model=self.model))
         return answer

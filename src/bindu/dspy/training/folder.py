@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from types import TracebackType
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -125,25 +126,36 @@ class RunFolder:
 
     def finish(self) -> None:
         """The run came to its end: nobody goes on with it."""
-        with suppress(OSError):
+        with suppress(BinduError):
             self._write("finished", b"")
 
-    def close(self) -> None:
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """Let another process in."""
         os.close(self._lock)
 
     def remove(self) -> None:
+        """And let go of it."""
         shutil.rmtree(self.path, ignore_errors=True)
-        self.close()
+        os.close(self._lock)
 
     def _store_job(self) -> None:
         self._write("job.json", msgspec.json.encode(self._job))
 
     def _write(self, name: str, data: bytes) -> None:
-        """Whole or not at all."""
+        """Whole or not at all. Raises BinduError."""
         part = self.path / f"{name}.part"
-        part.write_bytes(data)
-        part.replace(self.path / name)
+        try:
+            part.write_bytes(data)
+            part.replace(self.path / name)
+        except OSError as error:
+            raise BinduError(
+                f"The run's folder {self.path} cannot be written: {error}. Make room, then run again."
+            ) from error
 
 
 def _home(root: Path, agent_id: str) -> Path:

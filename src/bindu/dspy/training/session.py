@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -78,16 +79,12 @@ class Session:
         """Do it. Raises what ``run_training`` does."""
         folder, before = await enter_folder(self.case, self.record.id)
         self.record = replace(self.record, resumes=before)
-        journal = Journal(folder.calls)
-        try:
+        with folder, closing(Journal(folder.calls)) as journal:
             engine = CountingEngine.from_settings(
                 self.job.settings, self.job.inner, journal=journal, seed=self.job.seed
             )
             self.record = await self._save(engine)
             return await self._to_its_end(folder, engine)
-        finally:
-            journal.close()
-            folder.close()
 
     async def _to_its_end(self, folder: RunFolder, engine: CountingEngine) -> TrainingRun:
         """Whatever happens is recorded; what can be gone on with stays in the folder."""
