@@ -78,9 +78,7 @@ def rise(results: list[Result]) -> float:
 
 def _paired(results: list[Result], difference: Callable[[Result, Result], float]) -> float:
     clean = {(one.case.seed, one.case.craving): one for one in results if not one.case.hostile}
-    return fmean(
-        difference(clean[one.case.seed, one.case.craving], one) for one in results if one.case.hostile
-    )
+    return fmean(difference(clean[one.case.seed, one.case.craving], one) for one in results if one.case.hostile)
 
 
 def rows(seeds: int, tries: int) -> Iterator[Row]:
@@ -122,7 +120,9 @@ def _latency_rows() -> Iterator[Row]:
         case = Case(row="latency", seed=0, optimizer=optimizer, conversations=LOGS, latency=0.2, threads=64)
         bar = "" if most is None else f"<= {most:.0f} s"
         met = (lambda _: True) if most is None else (lambda x, most=most: x <= most)
-        yield Row(name=f"{optimizer} at 200 ms, 64 threads", cases=(case,), figure=seconds, bar=bar, met=met, alone=True)
+        yield Row(
+            name=f"{optimizer} at 200 ms, 64 threads", cases=(case,), figure=seconds, bar=bar, met=met, alone=True
+        )
 
 
 def _gate_rows(tries: int) -> Iterator[Row]:

@@ -115,7 +115,9 @@ def world_of(case: Case) -> World:
     return SECOND
 
 
-def run_all(cases: Iterable[Case], *, processes: int = 2, done: Callable[[Result], None] = lambda _: None) -> list[Result]:
+def run_all(
+    cases: Iterable[Case], *, processes: int = 2, done: Callable[[Result], None] = lambda _: None
+) -> list[Result]:
     """Do them on so many cores; timed ones one at a time."""
     cases = list(cases)
     if processes == 1:

@@ -225,6 +225,17 @@ def test_whatever_compile_can_be_told_it_is_told() -> None:
     assert (Curious.given["seed"], Curious.given["minibatch"]) == (3, False)
 
 
+@pytest.mark.parametrize("make", [a_gepa, a_mipro])
+def test_the_run_s_seed_decides_and_not_the_instance_s(make: Callable[..., Teleprompter]) -> None:
+    limit = {"max_metric_calls": 60} if make is a_gepa else {}
+
+    def found(own_seed: int, seed: int) -> list[str]:
+        instance = make(luck, prompt_model=own_lm(Restless()), seed=own_seed, **limit)
+        return [one.text for one in compiled(resolve_optimizer(instance), inner=Restless(), seed=seed).found]
+
+    assert found(1, 5) == found(2, 5) != found(1, 6)
+
+
 def test_percentages_are_told_from_shares_even_when_all_are_bad() -> None:
     def rarely(gold: dspy.Example, pred: dspy.Prediction, trace: object = None) -> float:
         return 0.4 * (gold.input == "Question 7?") * regret(gold, pred)

@@ -23,10 +23,11 @@ def test_it_selects_among_its_prompts_itself() -> None:
     assert done.found[0].score == max(one.score for one in done.found)
 
 
-@pytest.mark.parametrize("train", [8, 40, 96])
-def test_its_plan_holds_even_when_no_answer_is_good_enough_to_be_an_example(train: int) -> None:
-    done = compiled(MiproOptimizer(), examples=rows(train), objective=PythonMetric(lambda *_: 0.0), inner=Restless())
-    plan = MiproOptimizer().plan(train, 12)
+@pytest.mark.parametrize(("train", "select"), [(8, 12), (40, 4), (96, 1)])
+def test_its_plan_holds_even_when_no_answer_is_good_enough_to_be_an_example(train: int, select: int) -> None:
+    bad = PythonMetric(lambda *_: 0.0)
+    done = compiled(MiproOptimizer(), examples=rows(train), select=select, objective=bad, inner=Restless())
+    plan = MiproOptimizer().plan(train, select)
     assert train < done.engine.calls["agent"] <= plan.evaluations
     assert done.engine.calls["reflector"] <= plan.reflections == 29
 

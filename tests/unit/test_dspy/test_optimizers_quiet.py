@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import threading
 
 import dspy
 import pytest
 from dspy import lm15
+from dspy.clients.base_lm import GLOBAL_HISTORY
 from dspy.evaluate.metrics import f1_score
 from dspy.teleprompt import BootstrapFewShot
 from dspy.teleprompt import utils as teleprompt_utils
@@ -64,6 +66,21 @@ def test_an_application_s_own_dspy_prints_as_before(capfd: pytest.CaptureFixture
     assert "Predictor 0" in capfd.readouterr().out
 
 
+def test_an_application_s_own_dspy_prints_while_a_run_is_on(capfd: pytest.CaptureFixture[str]) -> None:
+    program = dspy.Predict("input -> output")
+
+    class Interrupted(Apprentice):
+        def complete(self, request: lm15.Request) -> lm15.Response:
+            if not self.asked:
+                other = threading.Thread(target=teleprompt_utils.print_full_program, args=(program,))
+                other.start()
+                other.join()
+            return super().complete(request)
+
+    run("miprov2", Interrupted())
+    assert capfd.readouterr().out.startswith("Predictor 0")
+
+
 def test_an_application_s_own_dspy_logs_as_before(capfd: pytest.CaptureFixture[str]) -> None:
     run("gepa")
     handler = logging.StreamHandler(sys.stderr)
@@ -97,6 +114,14 @@ def test_dspy_s_own_settings_stay_as_the_application_set_them(name: str) -> None
         assert not lm.history
     assert dspy.settings.lm is None
     assert dspy.settings.max_errors == 10
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_is_asked_does_not_fill_the_application_s_history(name: str) -> None:
+    before = len(GLOBAL_HISTORY)
+    with dspy.context(disable_history=False):
+        run(name)
+    assert len(GLOBAL_HISTORY) == before
 
 
 def test_an_application_s_images_are_images_as_before() -> None:

@@ -85,6 +85,36 @@ def test_demos_are_folded_into_the_text_that_is_scored_and_stored() -> None:
     assert "User: May I?\nAssistant: You may." in request.system
 
 
+TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=60)
+
+
+@given(TEXT.filter(str.strip), st.lists(st.tuples(TEXT, TEXT), max_size=3), TEXT)
+@settings(max_examples=60, deadline=None)
+def test_any_demos_reach_the_model_as_they_will_be_served(
+    instructions: str, demos: list[tuple[str, str]], question: str
+) -> None:
+    program = AgentProgram("Help.")
+    program.answer.signature = program.answer.signature.with_instructions(instructions)
+    program.answer.demos = [dspy.Example(input=asked, output=said, feedback_score=0.4) for asked, said in demos]
+    _, request = ask(program, question or "?")
+    assert request.system == prompt_of(program) == normalize_prompt(prompt_of(program))
+    assert [message.text for message in request.messages] == [question or "?"]
+    assert all(
+        f"User: {asked}" in prompt_of(program) for asked, _ in demos if asked == asked.strip() and asked.isalnum()
+    )
+
+
+def test_a_prompt_that_an_optimizer_emptied_is_neither_scored_nor_served() -> None:
+    program = AgentProgram("Help.")
+    program.answer.signature = program.answer.signature.with_instructions(" \n ")
+    with pytest.raises(InvalidPromptError):
+        prompt_of(program)
+    engine = Recorder()
+    with dspy.context(lm=dspy.LM("scripted/one", engine=engine, cache=False)), pytest.raises(InvalidPromptError):
+        program(input="Hello?")
+    assert engine.requests == []
+
+
 def test_the_program_leaves_the_surrounding_adapter_to_the_optimizers_own_calls() -> None:
     engine = Recorder("[[ ## answer ## ]]\n4\n\n[[ ## completed ## ]]")
     with dspy.context(lm=dspy.LM("scripted/one", engine=engine, cache=False), adapter=dspy.ChatAdapter()):
