@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import dspy
 
 from bindu.dspy.promptcheck import normalize_prompt
 from bindu.dspy.signature import AgentSignature
 
-__all__ = ["AgentProgram", "PlainAdapter", "prompt_of"]
+__all__ = ["AgentProgram", "PlainAdapter", "prompt_of", "rewriting"]
 
 Demo = Mapping[str, Any]
 _stored = lru_cache(maxsize=256)(normalize_prompt)  # an optimizer's text is scored as it would be stored
@@ -34,6 +36,7 @@ class PlainAdapter(dspy.Adapter):
 
 
 _PLAIN = PlainAdapter()
+_rewritings: WeakKeyDictionary[dspy.Module, Future[object]] = WeakKeyDictionary()
 
 
 class AgentProgram(dspy.Module):
@@ -44,9 +47,17 @@ class AgentProgram(dspy.Module):
         self.answer = dspy.Predict(AgentSignature.with_instructions(normalize_prompt(prompt_text)))
 
     def forward(self, **inputs: str) -> dspy.Prediction:
+        rewriting = _rewritings.get(self)
+        if rewriting is not None:
+            rewriting.result()
         # set here and not around the optimizer, whose own calls need the stock adapter
         with dspy.context(adapter=_PLAIN):
             return self.answer(**inputs)
+
+
+def rewriting(program: dspy.Module, under_way: Future[object]) -> None:
+    """Let a program answer only once a rewriting of its instructions, which raises nothing, has come to its end."""
+    _rewritings[program] = under_way
 
 
 def prompt_of(program: dspy.Module) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 
 from bindu.dspy.simulation.draws import Draws
 from bindu.dspy.simulation.language import Vocabulary, read
@@ -13,8 +12,7 @@ from bindu.dspy.simulation.world import Craft
 __all__ = ["Answering", "asked_for"]
 
 
-@lru_cache(maxsize=4096)
-def asked_for(prompt: str, asks: Vocabulary) -> dict[str, bool]:
+def asked_for(prompt: str, asks: Vocabulary) -> Mapping[str, bool]:
     """Behaviours that a prompt asks for, False for those it forbids."""
     return read(prompt, asks)
 

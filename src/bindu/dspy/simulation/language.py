@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 __all__ = ["Vocabulary", "read"]
 
@@ -39,7 +40,8 @@ def _any(options: Sequence[str]) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{option})" for option in options), re.IGNORECASE)
 
 
-def read(text: str, vocabulary: Vocabulary) -> dict[str, bool]:
+@lru_cache(maxsize=4096)
+def read(text: str, vocabulary: Vocabulary) -> Mapping[str, bool]:
     """What a text asks for: True to do it, False to leave it; what it does not mention is absent."""
     asked: dict[str, bool] = {}
     for clause in _CLAUSE.split(_REMINDER.sub("always", text)):

@@ -6,6 +6,7 @@ What users want they only know from what they are shown, and part of it they mis
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from bindu.dspy.simulation.draws import Draws
 from bindu.dspy.simulation.language import read
@@ -39,6 +40,6 @@ def heard(comment: str, reading: Reading) -> list[tuple[str, bool]]:
     return list((dict(complained(comment, reading)) | required("\n".join(demands), reading)).items())
 
 
-def required(text: str, reading: Reading) -> dict[str, bool]:
+def required(text: str, reading: Reading) -> Mapping[str, bool]:
     """What rules or instructions are understood to ask for; the later ones overrule the earlier."""
     return read(text, reading.rules)

@@ -82,7 +82,7 @@ class Search:
         )
         self.engine.check()
         fresh = [one for one in proposed if not same_text(one.text, self.prompt)]
-        if not fresh:
+        if not fresh or (self.optimizer.selects and fresh[0] is not proposed[0]):
             return None
         prove = TrustedObjective(objective.prove, self.engine)
         permitted = self._permitted(fresh)

@@ -91,6 +91,8 @@ class Session:
         try:
             ended = await self._train(folder, engine)
         except (ModelUnavailableError, BudgetExceededError, RunCancelledError) as error:
+            if error.cause == "model_unreadable":  # what it answered would be remembered, and fail again
+                folder.finish()
             error.run = await self._end(engine, "aborted", str(error), error.cause)
             raise
         except TrainingRefusedError as error:
