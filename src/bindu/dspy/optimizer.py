@@ -167,23 +167,28 @@ class Answer:
 
 
 def answer_all(
-    prompt: str, examples: Sequence[dspy.Example], objective: Objective, *, name: str, samples: int
-) -> list[list[Answer]]:
-    """Answer and score each example so many times, in parallel; of each example the answers that came.
+    prompts: Sequence[str], examples: Sequence[dspy.Example], objective: Objective, *, name: str, samples: int
+) -> list[list[list[Answer]]]:
+    """Answer and score each example under each prompt so many times, all in parallel.
 
-    ``name`` says what for: on another occasion the model is asked anew.
+    Of each prompt, of each example, the answers that came. ``name`` says what for: on another occasion the model is
+    asked anew.
     """
-    program = AgentProgram(prompt)
+    programs = [AgentProgram(prompt) for prompt in prompts]
 
-    def answer(work: tuple[dspy.Example, int]) -> Answer:
-        example, number = work
+    def answer(work: tuple[AgentProgram, dspy.Example, int]) -> Answer:
+        program, example, number = work
         with occasion(f"{name} {number}"):
             prediction = program(**example.inputs())
         return Answer(float(objective(example, prediction).score), len(prediction.output))
 
-    work = [(example, number) for number in range(samples) for example in examples]
-    found = in_parallel(answer, work)
-    return [[one for one in found[place :: len(examples)] if one is not None] for place in range(len(examples))]
+    work = [(program, example, number) for program in programs for number in range(samples) for example in examples]
+    found = iter(in_parallel(answer, work))
+    answers: list[list[list[Answer]]] = []
+    for _ in programs:
+        rounds = [[next(found) for _ in examples] for _ in range(samples)]
+        answers.append([[one for one in of_example if one is not None] for of_example in zip(*rounds, strict=True)])
+    return answers
 
 
 class _Forward(logging.Filter):

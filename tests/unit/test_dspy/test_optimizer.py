@@ -295,7 +295,7 @@ def test_answers_come_in_order_and_a_failed_one_is_left_out() -> None:
     engine = scripted(Fragile(), max_calls=99)
     number = PythonMetric(lambda example, prediction: int(example.input[9]) / 10)
     with running(engine, num_threads=4):
-        answers = answer_all("Say sorry at once.", rows(6), number, name="select", samples=3)
+        (answers,) = answer_all(["Say sorry at once."], rows(6), number, name="select", samples=3)
     assert [[one.score for one in samples] for samples in answers] == [
         [0.0] * 3, [0.1] * 3, [0.2] * 3, [], [0.4] * 3, [0.5] * 3
     ]  # fmt: skip
@@ -306,15 +306,15 @@ def test_each_sample_is_asked_anew_and_by_the_same_name_once() -> None:
     inner = Apprentice()
     engine = scripted(inner)
     with running(engine, num_threads=2):
-        first = answer_all("Answer.", rows(5), PythonMetric(regret), name="select", samples=3)
+        (first,) = answer_all(["Answer."], rows(5), PythonMetric(regret), name="select", samples=3)
         assert inner.asked["answer"] == 15
-        assert answer_all("Answer.", rows(5), PythonMetric(regret), name="select", samples=3) == first
+        assert answer_all(["Answer."], rows(5), PythonMetric(regret), name="select", samples=3) == [first]
         assert inner.asked["answer"] == 15
-        answer_all("Answer.", rows(5), PythonMetric(regret), name="accept", samples=1)
+        answer_all(["Answer."], rows(5), PythonMetric(regret), name="accept", samples=1)
     assert inner.asked["answer"] == 20
     assert len({one.score for samples in first for one in samples}) == 2
 
 
 def test_there_is_nothing_to_answer_without_examples() -> None:
     with running(scripted(Apprentice()), num_threads=2):
-        assert answer_all("Answer.", [], PythonMetric(regret), name="select", samples=3) == []
+        assert answer_all(["Answer."], [], PythonMetric(regret), name="select", samples=3) == [[]]

@@ -37,7 +37,7 @@ def complained(comment: str, reading: Reading) -> list[tuple[str, bool]]:
 def heard(comment: str, reading: Reading) -> list[tuple[str, bool]]:
     """What a comment is understood to ask for: what it demands in so many words counts before what it complains of."""
     demands = [sentence for sentence in _SENTENCES.split(comment) if _DEMANDING.search(sentence)]
-    return list((dict(complained(comment, reading)) | required("\n".join(demands), reading)).items())
+    return list({**dict(complained(comment, reading)), **required("\n".join(demands), reading)}.items())
 
 
 def required(text: str, reading: Reading) -> Mapping[str, bool]:

@@ -27,7 +27,7 @@ __all__ = ["MAX_TRAIN_ROWS", "MOST_CHOICES", "SAMPLES", "Choice", "Search"]
 Record = Callable[[str, object], None]
 
 SAMPLES: Final = 3  # fresh answers per conversation and prompt, wherever prompts are compared
-MAX_TRAIN_ROWS: Final = 96  # newest ones: more cost calls without choosing better
+MAX_TRAIN_ROWS: Final = 64  # newest ones: more cost calls without choosing better
 MOST_CHOICES: Final = 3  # prompts that are compared on *select*: a small set would pick a lucky one out of more
 
 _CAUSES: Final[Mapping[str, str]] = {  # of a refusal, by the rule that the best proposal broke
@@ -94,10 +94,8 @@ class Search:
     def prove(self, choice: Choice) -> GateVerdict:
         """Ask the conversations in *accept*: whoever calls this has first recorded that they are spent."""
         self.record("step", "proving on conversations that nobody has seen")
-        active, candidate = (
-            self._answered(prompt, self.split.accept, choice.objective, "accept")
-            for prompt in (self.prompt, choice.candidate.text)
-        )
+        prompts = [self.prompt, choice.candidate.text]
+        active, candidate = self._answered(prompts, self.split.accept, choice.objective, "accept")
         pairs = _paired(active, candidate)
         if len(pairs) < self.fewest:
             raise ModelUnavailableError(
@@ -167,7 +165,7 @@ class Search:
     def _best(self, candidates: Sequence[PromptCandidate], optimize: Objective, prove: Objective) -> Choice:
         """The optimizer's first, unless a later one beats it on *select* by more than a standard error."""
         self.record("step", "comparing prompts on select")
-        answers = [self._answered(one.text, self.split.select, optimize, "select") for one in candidates]
+        answers = self._answered([one.text for one in candidates], self.split.select, optimize, "select")
         best = 0
         for challenger in range(1, len(candidates)):
             gains = [pair.candidate - pair.active for pair in _paired(answers[best], answers[challenger])]
@@ -183,13 +181,13 @@ class Search:
         return Choice(candidates[best], prove, scores[best])
 
     def _answered(
-        self, prompt: str, conversations: Sequence[Conversation], objective: Objective, name: str
-    ) -> list[_Mean | None]:
-        """Fresh answers to each conversation's last question, one mean per conversation."""
+        self, prompts: Sequence[str], conversations: Sequence[Conversation], objective: Objective, name: str
+    ) -> list[list[_Mean | None]]:
+        """Fresh answers of each prompt to each conversation's last question, one mean per conversation."""
         rows = convert_to_dspy_examples(_last_rows(conversations))
-        answers = answer_all(prompt, rows, objective, name=name, samples=SAMPLES)
+        answers = answer_all(prompts, rows, objective, name=name, samples=SAMPLES)
         self.engine.check()
-        return [_mean(samples) for samples in answers]
+        return [[_mean(samples) for samples in of_prompt] for of_prompt in answers]
 
 
 @dataclass(frozen=True, slots=True)
