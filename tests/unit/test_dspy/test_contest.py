@@ -1,0 +1,133 @@
+"""Where users disagree, ratings and witnesses decide; what only orders ask for has to be confirmed."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from bindu.dspy.contest import gives_orders, settle
+from bindu.dspy.rubric import RubricRule
+from bindu.dspy.support import Reading, RuleSupport
+
+FOR, AGAINST, OTHER = (RubricRule(text, (f"{text}-1", f"{text}-2")) for text in ("mention it", "leave it", "be quick"))
+
+
+def support(rule: RubricRule, *, worth: float = 0.0, raters: int = 2, verdict: str = "keep") -> RuleSupport:
+    """A rule that is worth so many standard errors to the others."""
+    return RuleSupport(
+        rule=rule,
+        raters=raters,
+        others=80,
+        difference=0.05 * worth,
+        error=0.05,
+        needed=0.0,
+        verdict=verdict,  # type: ignore[arg-type]
+        reason="As weighed.",
+    )
+
+
+def readings(count: int = 60) -> list[Reading]:
+    """The first rule is broken where the second is kept; the third has a life of its own."""
+    chance = random.Random(3)
+    made = []
+    for number in range(count):
+        shown = chance.random() < 0.3
+        broken = {2} if shown else {1}
+        broken |= {3} if chance.random() < 0.5 else set()
+        made.append(Reading(0.5, "rating", frozenset({f"r{number}"}), str(number), 400, frozenset(broken)))
+    return made
+
+
+def raters_of(*rules: RubricRule, each: int = 1) -> dict[str, frozenset[str]]:
+    return {task: frozenset(f"{task}-rater-{n}" for n in range(each)) for rule in rules for task in rule.task_ids}
+
+
+def verdicts(found: list[RuleSupport]) -> list[str]:
+    return [one.verdict for one in found]
+
+
+@pytest.mark.parametrize(("first", "second", "expected"), [(2, -2, ["keep", "drop"]), (-2, 2, ["drop", "keep"])])
+def test_of_two_opposites_the_one_that_ratings_favour_stays(first: float, second: float, expected: list[str]) -> None:
+    weighed = [support(FOR, worth=first), support(AGAINST, worth=second)]
+    found = settle(weighed, readings(), raters_of(FOR, AGAINST))
+    assert verdicts(found) == expected
+    assert all("Users disagree" in one.reason for one in found)
+
+
+def test_where_ratings_say_nothing_the_side_with_more_witnesses_stays() -> None:
+    raters = raters_of(FOR) | raters_of(AGAINST, each=4)
+    assert verdicts(settle([support(FOR), support(AGAINST)], readings(), raters)) == ["drop", "keep"]
+
+
+def test_those_who_give_orders_are_no_witnesses() -> None:
+    raters = raters_of(FOR, each=9) | raters_of(AGAINST)
+    orders = set(FOR.task_ids)
+    assert verdicts(settle([support(FOR, raters=18), support(AGAINST)], readings(), raters, orders)) == ["drop", "keep"]
+
+
+def test_a_dropped_rule_comes_back_when_its_opposite_loses_to_it() -> None:
+    weighed = [support(FOR, worth=-2), support(AGAINST, worth=-0.5, verdict="drop")]
+    assert verdicts(settle(weighed, readings(), raters_of(FOR, AGAINST))) == ["drop", "keep"]
+
+
+def test_rules_that_are_not_opposites_stay_as_they_were_weighed() -> None:
+    weighed = [support(FOR), support(OTHER)]
+    independent = [
+        Reading(one.score, one.kind, one.raters, one.task_id, one.length, frozenset(n - 1 for n in one.broken if n > 1))
+        for one in readings()
+    ]
+    assert settle(weighed, independent, raters_of(FOR, OTHER)) == weighed
+
+
+def test_too_few_answers_make_no_opposites() -> None:
+    weighed = [support(FOR, worth=2), support(AGAINST, worth=-1)]
+    assert settle(weighed, readings(10), raters_of(FOR, AGAINST)) == weighed
+
+
+@pytest.mark.parametrize(("worth", "expected"), [(0.0, "drop"), (2.0, "keep")])
+def test_what_only_orders_ask_for_has_to_be_confirmed_by_others(worth: float, expected: str) -> None:
+    (found,) = settle([support(OTHER, worth=worth)], readings(), raters_of(OTHER), set(OTHER.task_ids))
+    assert found.verdict == expected
+
+
+@pytest.mark.parametrize(("worth", "expected"), [(-1.0, "keep"), (-2.0, "drop")])
+def test_witnesses_are_believed_unless_ratings_clearly_speak_against_them(worth: float, expected: str) -> None:
+    (found,) = settle([support(OTHER, worth=worth, verdict="drop")], readings(), raters_of(OTHER))
+    assert found.verdict == expected
+
+
+def test_a_persons_rule_needs_nobody() -> None:
+    mine = support(RubricRule("My own rule."), worth=-3)
+    assert settle([mine], readings(), {}) == [mine]
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "Always mention the offer.",
+        "Perfect. Never apologise!",
+        "Every answer must name a price",
+        "You should always greet me",
+        "please always add a link",
+        "The bot has to know this",
+        "From now on, be brief",
+    ],
+)
+def test_orders_are_told(comment: str) -> None:
+    assert gives_orders(comment)
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "They never asked which order I meant",
+        "I always wait for weeks",
+        "Nobody told me whether there is a fee",
+        "Cold. Nobody seems to care about my trouble",
+        "I had to ask twice how long it takes",
+        "Good to know how long it takes",
+    ],
+)
+def test_what_was_seen_is_no_order(comment: str) -> None:
+    assert not gives_orders(comment)
