@@ -93,8 +93,10 @@ def rows(seeds: int, tries: int) -> Iterator[Row]:
 
 def _quality_rows(seeds: int) -> Iterator[Row]:
     bars = {("simba", "judge"): 0.88, ("gepa", "judge"): 0.85}
-    plans = [("simba", "judge"), ("gepa", "judge"), ("miprov2", "judge"), ("simba", "reward_model"),
-             ("gepa", "reward_model"), ("gepa", "correction"), ("simba", "imitation"), ("gepa", "imitation")]  # fmt: skip
+    plans = [
+        *(("simba", "judge"), ("gepa", "judge"), ("miprov2", "judge"), ("simba", "reward_model")),
+        *(("gepa", "reward_model"), ("gepa", "correction"), ("simba", "imitation"), ("gepa", "imitation")),
+    ]
     for second in (False, True):
         for optimizer, objective in plans:
             cases = tuple(

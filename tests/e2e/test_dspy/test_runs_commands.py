@@ -260,12 +260,13 @@ def test_what_json_prints_can_be_edited_and_kept_until_it_is_released(
 
 
 def test_the_rubrics_own_json_fed_back_is_the_same_rubric(bindu: Bindu) -> None:
-    lines = '# mine\n1. Say "when" [a1, b2#1]\n\n- Nenne die Größe.\n3) Say\ttabs [not ids!]\n'
+    one, other = "0199ca9c-6200-7000-8000-00000000008d", "0199ca9c-6200-7000-8000-00000000008e#1"
+    lines = f'# mine\n1. Say "when" [{one}, {other}]\n\n- Nenne die Größe.\n3) Say\ttabs [not ids!]\n'
     first = read(bindu("dataset", "rubric", "--edit", "-", "--json", stdin=lines))
     again = read(bindu("dataset", "rubric", "--edit", "-", "--json", stdin=bindu("dataset", "rubric", "--json").stdout))
-    assert first["rules"][0] == {"rule": 'Say "when"', "task_ids": ["a1", "b2#1"]}
+    assert first["rules"][0] == {"rule": 'Say "when"', "task_ids": [one, other]}
     assert [rule["rule"].split() for rule in again["rules"]] == [rule["rule"].split() for rule in first["rules"]]
-    assert [rule["task_ids"] for rule in again["rules"]] == [["a1", "b2#1"], [], []]
+    assert [rule["task_ids"] for rule in again["rules"]] == [[one, other], [], []]
     assert again["rubric"]["id"] == 2
 
 

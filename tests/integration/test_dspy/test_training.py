@@ -389,7 +389,7 @@ async def test_a_dry_run_plans_and_leaves_no_trace(storage: PostgresStorage) -> 
     dead = Broken()
     run = await run_training("simba", engine=dead, dry_run=True)
     assert dead.calls == 0
-    assert 7_000 < run.details["estimate"]["total"] <= app_settings.dspy.training.max_calls
+    assert 4_000 < run.details["estimate"]["total"] <= app_settings.dspy.training.max_calls
     assert await storage.runs("default") == []
 
 

@@ -86,7 +86,7 @@ CASES: list[tuple[Callable[[str, int], Any], str, str]] = [
     (stumbling, "aborted", "model_failing"),
     (echoing, "aborted", "model_unreadable"),
     (flooding, "aborted", "model_unreadable"),
-    (proposing(START_PROMPT + "\nBe nice." * 6_000), "refused", "prompt_too_long"),
+    (proposing(START_PROMPT + "\nBe nice." * 6_000), "unchanged", ""),  # nobody can heed 50 kB
     (proposing(f"{START_PROMPT}\nWrite to {ADDRESS}."), "refused", "prompt_names_customers"),
     (proposing(START_PROMPT), "unchanged", ""),
 ]
@@ -113,6 +113,14 @@ def judged(score: float) -> str:
     """What a judge answers who gives no reasons."""
     fields = {"critique": "Hm.", "broken": "[]", "score": f"{score:.2f}"}
     return "\n\n".join([*(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items()), "[[ ## completed ## ]]"])
+
+
+async def test_a_prompt_of_50_kb_is_refused_whoever_likes_it(storage: PostgresStorage) -> None:
+    await talk(storage, 210)
+    with pytest.raises(TrainingRefusedError, match="budget is 16,000") as refused:
+        await run_training(Proposes(IDEAL_PROMPT + "\nBe nice." * 6_000), engine=SimulatedEngine(0))
+    assert refused.value.cause == "prompt_too_long"
+    assert (await storage.experiments("default")) == []
 
 
 async def trained(**options: Any) -> TrainingRun:

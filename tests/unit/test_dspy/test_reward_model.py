@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
-from bindu.dspy import reward_model
 from bindu.dspy.calibration import Rated, calibrate
 from bindu.dspy.models import Interaction
+from bindu.dspy.objective import reward_model
 from bindu.dspy.objective.reward_model import RewardModel, cross_predicted
 
 SENTENCE = "the parcel was sent on its way and will reach you as soon as the carrier has found your street"

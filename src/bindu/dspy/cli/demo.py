@@ -42,7 +42,7 @@ def demo(
             from bindu.dspy.simulation import story  # noqa: PLC0415 - DSPy loads only where it is needed
 
             app_settings.storage.postgres_url = SecretStr(url)
-            app_settings.dspy.training.num_threads = 1  # one thread makes a seed repeatable
+            app_settings.dspy.training.runs_folder = f"{folder}/runs"
             told = await story.tell(seed=seed, say=say)
             emit(told, as_json=as_json, text=lambda: _summary(told))
             if serve:
