@@ -53,7 +53,7 @@ class Estimate:
         else:
             money = f"${self.dollars[0]:.2f} to ${self.dollars[1]:.2f}"
         tokens = f"{self.tokens['input']:,} tokens in and {self.tokens['output']:,} out"
-        return f"A run makes {most} ({tokens}), {money}, in {_minutes(self.minutes[0])} to {_minutes(self.minutes[1])}."
+        return f"A run makes {most} ({tokens}), {money}, in {_minutes(*self.minutes)}."
 
     def as_json(self) -> JsonObject:
         """For the run's record."""
@@ -118,5 +118,7 @@ def _priced(
     )
 
 
-def _minutes(minutes: float) -> str:
-    return "less than a minute" if minutes < 1 else f"{minutes:,.0f} minutes"
+def _minutes(quick: float, slow: float) -> str:
+    if slow < 1:
+        return "less than a minute"
+    return f"{'less than 1' if quick < 1 else f'{quick:,.0f}'} to {slow:,.0f} minutes"

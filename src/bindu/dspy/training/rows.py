@@ -14,7 +14,7 @@ from bindu.dspy.support import cap_raters
 from bindu.dspy.training.folder import Work
 from bindu.dspy.training.job import Case, Job
 
-__all__ = ["examples_of"]
+__all__ = ["dataset_sentence", "examples_of"]
 
 _AMONG_FEW: Final = 2.0
 
@@ -64,6 +64,17 @@ def _share(rows: Sequence[Interaction], share: float) -> float:
     """Of the rows that one person may stand behind; among few people twice an equal part."""
     people = len({rater for row in rows for rater in row.raters}) or 1
     return min(1.0, max(share, _AMONG_FEW / people))
+
+
+def dataset_sentence(record: JsonObject) -> str:
+    """What was read and how it is split, for people."""
+    funnel, split = record["funnel"], record["split"]
+    dropped = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(funnel["drops"].items()))
+    return (
+        f"{funnel['tasks']:,} tasks became {funnel['golden']:,} golden examples and {funnel['failures']:,} failures "
+        f"({dropped or 'none dropped'}): {split['train']} conversations teach, {split['select']} choose, "
+        f"{split['accept']} prove."
+    )
 
 
 def _wanted(job: Job, rows: list[Interaction]) -> list[Interaction]:

@@ -32,7 +32,7 @@ from bindu.dspy.training.history import refuse_bad_record, search_of
 from bindu.dspy.training.job import Case, versions
 from bindu.dspy.training.progress import Progress, Watch, eta
 from bindu.dspy.training.resuming import enter_folder
-from bindu.dspy.training.rows import examples_of
+from bindu.dspy.training.rows import dataset_sentence, examples_of
 from bindu.utils.logging import get_logger
 
 __all__ = ["Session"]
@@ -73,7 +73,8 @@ class Session:
         engine = CountingEngine.from_settings(self.job.settings, self.job.inner)
         work = await examples_of(self.case, self.details)
         planned = self._planned(engine, work)
-        return replace(self.record, reason=planned.sentence, details=self.details)
+        reason = f"{dataset_sentence(self.details)} {planned.sentence}"
+        return replace(self.record, reason=reason, details=self.details)
 
     async def run(self) -> TrainingRun:
         """Do it. Raises what ``run_training`` does."""
@@ -132,6 +133,7 @@ class Session:
         self.details["gate"] = verdict.as_json()
         if not verdict.improved:
             return await self._end(engine, verdict.outcome, verdict.reason)
+        self.details.pop("step", None)
         await self.case.storage.save_run(replace(self._told(engine), reason=verdict.reason), now=self.job.now)
         return await deploy(self.case, self._told(engine), choice, verdict)
 
@@ -151,7 +153,8 @@ class Session:
         return planned
 
     def _refuse_over_budget(self, engine: CountingEngine, planned: Estimate) -> None:
-        logger.info("Training agent '%s'. %s", self.job.agent_id, planned.sentence)
+        told = f"{dataset_sentence(self.details)} {planned.sentence}"
+        logger.info("Training agent '%s'. %s", self.job.agent_id, told)
         if planned.total > engine.budget.max_calls:
             raise BudgetExceededError(
                 f"The run may need {planned.total:,} model calls and the limit is {engine.budget.max_calls:,}. Nothing "
