@@ -217,3 +217,14 @@ async def test_a_dead_model_keeps_what_was_paid_for(storage: PostgresStorage) ->
     run = await run_training("gepa", engine=healthy)
     assert run.outcome == "improved"
     assert run.calls > healthy.calls + 95
+
+
+async def test_no_judge_is_paid_for_where_nobody_could_tell_whether_it_is_right(
+    storage: PostgresStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_settings.dspy.training, "uncalibrated", "refuse")
+    monkeypatch.setattr(app_settings.dspy.training, "min_calibration_answers", 500)
+    await talk(storage, 260)
+    with pytest.raises(TrainingRefusedError, match="need 500") as refused:
+        await trained()
+    assert refused.value.run.calls == 1  # the preflight

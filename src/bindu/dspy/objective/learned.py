@@ -70,12 +70,19 @@ class Learning:
 
         Raises TrainingRefusedError when neither agrees with users, ModelUnavailableError.
         """
+        known = self._calibrate([(row, 0.0) for row in _scored([*self.split.train, *self.split.select])])
+        if not known.enough:  # no judge could be tried on so little: none is asked
+            return self._instead(known)
         rules = self.edited or self._induced()
         calibrations = self._calibrated()
         self.record("calibration", {role: asdict(one) for role, one in calibrations.items()})
         failed = next((one for one in calibrations.values() if not one.passed), None)
-        if failed is None:
-            return self._judged(Rubric(self.prompt, self.edited or self._supported(rules)))
+        if failed is not None:
+            return self._instead(failed)
+        return self._judged(Rubric(self.prompt, self.edited or self._supported(rules)))
+
+    def _instead(self, failed: Calibration) -> LearnedObjective:
+        """What is done when the judge cannot be trusted."""
         if self.settings.uncalibrated == "refuse":
             raise _untrusted(failed)
         logger.warning("%s A model of the users' scores takes its place.", failed.reason)
