@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from types import TracebackType
 from typing import Final
 
@@ -38,13 +37,11 @@ class Progress:
         engine: CountingEngine,
         told: Callable[[], TrainingRun],
         *,
-        now: datetime | None = None,
         watch: Watch | None = None,
     ) -> None:
         self._storage = storage
         self._engine = engine
         self._told = told
-        self._now = now
         self._watch = watch
         self._task: asyncio.Task[None] | None = None
 
@@ -64,14 +61,14 @@ class Progress:
         while True:
             await asyncio.sleep(EVERY)
             try:
-                saved = await self._storage.save_run(self._told(), now=self._now)
+                saved = await self._storage.save_run(self._told())  # a sign of life, by the database's own clock
             except StorageUnavailableError as error:
                 logger.warning("The run goes on, its record waits: %s", error)
                 continue
             if self._watch is not None:
                 self._watch(saved)
-            if saved.cancel_reason is not None:
-                self._engine.stop(RunCancelledError(saved.cancel_reason))
+            if saved.cancel_reason is not None or saved.state == "ended":
+                self._engine.stop(RunCancelledError(saved.cancel_reason or "another trainer took it for lost"))
 
 
 def eta(engine: CountingEngine, expected: int, began: float) -> JsonObject:

@@ -117,7 +117,7 @@ class Session:
     async def _train(self, folder: RunFolder, engine: CountingEngine) -> TrainingRun:
         work = await self._work(folder)
         self._refuse_over_budget(engine, self._planned(engine, work))
-        async with Progress(self.case.storage, engine, lambda: self._told(engine), now=self.job.now, watch=self._watch):
+        async with Progress(self.case.storage, engine, lambda: self._told(engine), watch=self._watch):
             self.details["track_record"] = await refuse_bad_record(self.case)
             search = await search_of(self.case, work, engine, self.details)
             choice = await self._in_thread(engine, search.choose)
