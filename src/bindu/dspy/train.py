@@ -11,12 +11,11 @@ from typing import Any
 from uuid import UUID
 
 from bindu.dspy.engine import InnerEngine
-from bindu.dspy.errors import NoActivePromptError
 from bindu.dspy.guard import ensure_system_stable
 from bindu.dspy.models import TrainingRun
 from bindu.dspy.objective import Metric, ObjectiveName
 from bindu.dspy.optimizer import resolve_optimizer
-from bindu.dspy.storage import agent_named, close_storage, get_storage
+from bindu.dspy.storage import agent_named, close_storage, get_storage, serving_or_raise
 from bindu.dspy.strategies import BaseExtractionStrategy
 from bindu.dspy.training.job import Case, Job, Limits, objective_named, strategy_named
 from bindu.dspy.training.progress import Watch
@@ -89,21 +88,19 @@ async def run_training(
 ) -> TrainingRun:
     """Run the whole pipeline once and return its record: ``improved``, ``unchanged`` or ``worse``.
 
-    ``optimizer`` is "simba", "gepa", "miprov2" or the name of an entry point, DSPy's SIMBA class, an instance of a DSPy
-    optimizer that rewrites instructions, or anything of the ``Optimizer`` shape; ``strategy`` is an object or what
-    ``parse_strategy`` reads, such as "last_n:3", by default the last turn; ``objective`` is "judge", "reward_model",
-    "correction", "imitation" or a callable; ``engine`` replaces the models that the settings name; ``limits`` overrule
-    the settings'; ``watch`` is called with the record every two seconds; ``dry_run`` stops before anything is spent or
-    stored, with the estimate in ``details``.
+    ``optimizer``: "simba", "gepa", "miprov2", an entry point's name, DSPy's SIMBA class, an instance of an optimizer
+    that rewrites instructions, or the ``Optimizer`` shape; ``strategy``: an object or what ``parse_strategy`` reads, by
+    default the last turn; ``objective``: a name or a callable; ``engine`` replaces the settings' models, ``limits``
+    overrule theirs; ``watch`` is called with the record every two seconds; ``dry_run`` stops before anything is spent
+    or stored, with the estimate in ``details``.
 
     A run that was killed, interrupted or out of budget is gone on with when the same is asked again within 20 hours,
     and pays only for what is missing; ``resume=True`` insists on that, however old it is, ``resume=False`` begins anew.
 
     Raises UnsupportedOptimizerError, UnknownStrategyError and ValueError before the database is touched, then
-    StorageNotConfiguredError, StorageUnavailableError, NoActivePromptError and ExperimentActiveError; once a run is
-    recorded, TrainingRefusedError, ModelUnavailableError, BudgetExceededError and RunCancelledError carry it as
-    ``.run``, and a trainer that was overtaken raises ExperimentActiveError or StaleRolloutError. A cancelled run asks
-    no model any more.
+    StorageNotConfiguredError, StorageUnavailableError, NoActivePromptError and ExperimentActiveError; once recorded,
+    TrainingRefusedError, ModelUnavailableError, BudgetExceededError and RunCancelledError, with the run as ``.run``,
+    and ExperimentActiveError or StaleRolloutError when another was faster. A cancelled run asks no model any more.
     """
     settings = (limits or Limits()).applied(app_settings.dspy)
     job = Job(
@@ -121,10 +118,7 @@ async def run_training(
     )
     storage = await get_storage()
     await ensure_system_stable(job.agent_id)
-    serving = await storage.serving(job.agent_id)
-    if serving is None:
-        raise NoActivePromptError(job.agent_id)
-    session = Session(Case(job, storage, serving), watch=watch)
+    session = Session(Case(job, storage, await serving_or_raise(job.agent_id)), watch=watch)
     return await session.preview() if dry_run else await session.run()
 
 

@@ -18,32 +18,41 @@ from bindu.settings import agent_or_default
 __all__ = ["train"]
 
 
+OptimizerOption = Annotated[
+    str, typer.Option(help="Who writes the prompt: simba, gepa (where users comment), miprov2, or your own.")
+]
+StrategyOption = Annotated[
+    str, typer.Option(help="Which part of a conversation to learn from: last_turn, full_history, last_n:3, ...")
+]
+FeedbackOption = Annotated[bool, typer.Option("--require-feedback", help="Only use interactions with feedback.")]
+ObjectiveOption = Annotated[
+    str, typer.Option(help="What is better: judge, reward_model, correction, or imitation (a baseline).")
+]
+SeedOption = Annotated[int | None, typer.Option(help="Repeat a run; default DSPY__TRAINING__SEED.")]
+CallsOption = Annotated[int | None, typer.Option(min=1, help="Of models; default DSPY__TRAINING__MAX_CALLS.")]
+CostOption = Annotated[float | None, typer.Option(help="US dollars; default DSPY__TRAINING__MAX_COST.")]
+MinutesOption = Annotated[float | None, typer.Option(help="Default DSPY__TRAINING__MAX_MINUTES.")]
+MarginOption = Annotated[float | None, typer.Option(help="Of the proof; default DSPY__TRAINING__ACCEPT_MARGIN.")]
+ResumeOption = Annotated[
+    bool | None, typer.Option("--resume/--fresh", help="Insist on going on with a run that was left, or begin anew.")
+]
+DetachOption = Annotated[bool, typer.Option("--detach", help="Return at once and train in the background.")]
+SkippedOption = Annotated[bool, typer.Option("--ok-if-skipped", help="Exit 0 when a guard refuses.")]
+
+
 def train(
-    optimizer: Annotated[
-        str, typer.Option(help="Who writes the prompt: simba, gepa (where users comment), miprov2, or your own.")
-    ] = "simba",
-    strategy: Annotated[
-        str, typer.Option(help="Which part of a conversation to learn from: last_turn, full_history, last_n:3, ...")
-    ] = "last_turn",
-    require_feedback: Annotated[
-        bool, typer.Option("--require-feedback", help="Only use interactions with feedback.")
-    ] = False,
-    objective: Annotated[
-        str, typer.Option(help="What is better: judge, reward_model, correction, or imitation (a baseline).")
-    ] = "judge",
-    seed: Annotated[int | None, typer.Option(help="Repeat a run; default DSPY__TRAINING__SEED.")] = None,
-    max_calls: Annotated[int | None, typer.Option(min=1, help="Of models; default DSPY__TRAINING__MAX_CALLS.")] = None,
-    max_cost: Annotated[float | None, typer.Option(help="US dollars; default DSPY__TRAINING__MAX_COST.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Default DSPY__TRAINING__MAX_MINUTES.")] = None,
-    accept_margin: Annotated[
-        float | None, typer.Option(help="Of the proof; default DSPY__TRAINING__ACCEPT_MARGIN.")
-    ] = None,
-    resume: Annotated[
-        bool | None,
-        typer.Option("--resume/--fresh", help="Insist on going on with a run that was left, or begin anew."),
-    ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return at once and train in the background.")] = False,
-    ok_if_skipped: Annotated[bool, typer.Option("--ok-if-skipped", help="Exit 0 when a guard refuses.")] = False,
+    optimizer: OptimizerOption = "simba",
+    strategy: StrategyOption = "last_turn",
+    require_feedback: FeedbackOption = False,
+    objective: ObjectiveOption = "judge",
+    seed: SeedOption = None,
+    max_calls: CallsOption = None,
+    max_cost: CostOption = None,
+    max_minutes: MinutesOption = None,
+    accept_margin: MarginOption = None,
+    resume: ResumeOption = None,
+    detach: DetachOption = False,
+    ok_if_skipped: SkippedOption = False,
     run_id: Annotated[str | None, typer.Option(hidden=True)] = None,
     dry_run: DryRunOption = False,
     agent: AgentOption = None,
@@ -51,8 +60,7 @@ def train(
 ) -> None:
     """Train a candidate prompt and put it on trial with 10 % of the traffic.
 
-    A run that was killed or ran out of budget goes on when the same command is run again, and pays only for what is
-    missing. --dry-run says what a run would cost.
+    A run that was killed or ran out of budget goes on when the same command is run again. --dry-run tells the price.
 
     Example: bindu train --optimizer gepa --require-feedback --max-cost 2.50
     """
@@ -73,9 +81,7 @@ def train(
                 agent_id=agent_or_default(agent),
                 seed=seed,
                 objective=objective,  # type: ignore[arg-type] # checked there, with a sentence
-                limits=Limits(
-                    max_calls=max_calls, max_cost=max_cost, max_minutes=max_minutes, accept_margin=accept_margin
-                ),
+                limits=Limits(max_calls, max_cost, max_minutes, accept_margin),
                 resume=resume,
                 run_id=None if run_id is None else UUID(run_id),
                 watch=watch,

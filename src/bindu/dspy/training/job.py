@@ -26,7 +26,7 @@ _MODELS = ("default_model", "judge_model", "reflection_model", "gate_judge_model
 _LASTING = ("accept_margin", "max_rater_share", "min_accept_conversations", "select_size", "uncalibrated")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one call of ``run_training`` sets otherwise than the settings; None leaves theirs."""
 
