@@ -132,7 +132,7 @@ def test_too_few_rows_are_refused_with_a_sentence(name: str) -> None:
         compiled(optimizer, examples=rows(needed - 1))
 
 
-def exhaust(optimizer: Optimizer, train: int, select: int, seed: int) -> None:
+def assert_within_plan(optimizer: Optimizer, train: int, select: int, seed: int) -> None:
     done = compiled(optimizer, examples=rows(train), select=select, inner=Restless(), objective=PythonMetric(luck),
                     seed=seed)  # fmt: skip
     plan = optimizer.plan(train, select)
@@ -146,16 +146,16 @@ sizes = {"train": st.integers(8, 24), "select": st.integers(1, 14), "seed": st.i
 @given(st.integers(4, 8), st.integers(1, 5), st.integers(1, 3))
 @settings(max_examples=12, deadline=None)
 def test_simba_never_asks_more_than_it_planned(batch: int, candidates: int, steps: int) -> None:
-    exhaust(SimbaOptimizer(bsize=batch, num_candidates=candidates, max_steps=steps), 17, 5, batch + steps)
+    assert_within_plan(SimbaOptimizer(bsize=batch, num_candidates=candidates, max_steps=steps), 17, 5, batch + steps)
 
 
 @given(limit=st.integers(1, 90), **sizes)
 @settings(max_examples=20, deadline=None)
 def test_gepa_never_asks_more_than_it_planned(limit: int, train: int, select: int, seed: int) -> None:
-    exhaust(GepaOptimizer(max_metric_calls=limit), train, select, seed)
+    assert_within_plan(GepaOptimizer(max_metric_calls=limit), train, select, seed)
 
 
 @given(**sizes)
 @settings(max_examples=10, deadline=None)
 def test_miprov2_never_asks_more_than_it_planned(train: int, select: int, seed: int) -> None:
-    exhaust(MiproOptimizer(), train, select, seed)
+    assert_within_plan(MiproOptimizer(), train, select, seed)
