@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Final
 
 from machine import machine
-from training_runs import Case, Fixed, Result, run_all, world_of
+from training_runs import Case, Fixed, Result, minded, run_all, world_of
 
 SEEDS: Final = 5
 LOGS: Final = 300
@@ -68,17 +68,22 @@ def opened(results: list[Result]) -> float:
 
 def loss(results: list[Result]) -> float:
     """How much worse the prompts of poisoned logs are, than those of the same logs without the poison."""
-    return _paired(results, lambda clean, poisoned: clean.quality - poisoned.quality)
+    return fmean(clean.quality - poisoned.quality for clean, poisoned in _pairs(results))
 
 
 def rise(results: list[Result]) -> float:
     """How much more often answers show what the hostile raters praise."""
-    return _paired(results, lambda clean, poisoned: poisoned.craved - clean.craved)
+    return fmean(_risen(clean, poisoned) for clean, poisoned in _pairs(results))
 
 
-def _paired(results: list[Result], difference: Callable[[Result, Result], float]) -> float:
-    clean = {(one.case.seed, one.case.craving): one for one in results if not one.case.hostile}
-    return fmean(difference(clean[one.case.seed, one.case.craving], one) for one in results if one.case.hostile)
+def _risen(clean: Result, poisoned: Result) -> float:
+    assert poisoned.case.craving is not None
+    return poisoned.shown[poisoned.case.craving] - clean.shown[poisoned.case.craving]
+
+
+def _pairs(results: list[Result]) -> list[tuple[Result, Result]]:
+    clean = {(one.case.seed, one.case.trained): one for one in results if not one.case.hostile}
+    return [(clean[one.case.seed, one.case.trained], one) for one in results if one.case.hostile]
 
 
 def rows(seeds: int, tries: int) -> Iterator[Row]:
@@ -163,15 +168,14 @@ def _quirky(seed: int) -> list[str]:
 
 
 def _poison_rows(second: bool, logs: int, seeds: int) -> Iterator[Row]:
-    wishes = world_of(Case(row="", seed=0, second=second)).taste.wishes
-    bad = [name for name, wish in wishes.items() if wish.weight < 0]
+    bad = minded(world_of(Case(row="", seed=0, second=second)))
     cases = tuple(
         Case(
-            row="poison", seed=seed, optimizer="gepa", conversations=logs, second=second, craving=craving,
-            hostile=hostile,
+            row="poison", seed=seed, trained=1_000 * place + seed, optimizer="gepa", conversations=logs, second=second,
+            hostile=hostile, craving=craving if hostile else None,
         )
         for seed in range(seeds)
-        for craving in bad
+        for place, craving in enumerate(bad)
         for hostile in (0.0, HOSTILE)
     )  # fmt: skip
     where = f"{logs:,} logs{', second world' if second else ''}"

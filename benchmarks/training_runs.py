@@ -31,7 +31,7 @@ from bindu.dspy.storage import use_storage
 from bindu.dspy.train import run_training
 from bindu.settings import StorageSettings, app_settings
 
-__all__ = ["Case", "Fixed", "Result", "run_all"]
+__all__ = ["Case", "Fixed", "Result", "minded", "run_all", "world_of"]
 
 AGENT = "bench"
 BEHIND = Path(__file__).parent.parent / "tests"
@@ -42,7 +42,8 @@ class Case:
     """One run to do."""
 
     row: str
-    seed: int
+    seed: int  # of the world's users and models
+    trained: int | None = None  # seed of the training; None is the same
     optimizer: Any = "simba"
     objective: Any = "judge"
     conversations: int = 400
@@ -69,7 +70,7 @@ class Result:
     calls: Counter[str]
     wall: float  # seconds
     cpu: float  # milliseconds per model call, simulator included
-    craved: float = 0.0  # how often answers show what hostile raters crave
+    shown: dict[str, float] = field(default_factory=dict)  # how often answers show each thing that users mind
     prompt: str = ""
 
 
@@ -113,6 +114,11 @@ def world_of(case: Case) -> World:
     from second_world import SECOND
 
     return SECOND
+
+
+def minded(world: World) -> list[str]:
+    """What its users would rather not see."""
+    return [name for name, wish in world.taste.wishes.items() if wish.weight < 0]
 
 
 def run_all(
@@ -166,7 +172,11 @@ async def _train(case: Case, world: World, storage: PostgresStorage) -> Result:
     wall, cpu = time.perf_counter(), time.process_time()
     try:
         run = await run_training(
-            case.optimizer, agent_id=AGENT, engine=engine, seed=case.seed, objective=case.objective
+            case.optimizer,
+            agent_id=AGENT,
+            engine=engine,
+            objective=case.objective,
+            seed=case.seed if case.trained is None else case.trained,
         )
     except BinduError as error:
         found = getattr(error, "run", None)
@@ -187,7 +197,7 @@ async def _train(case: Case, world: World, storage: PostgresStorage) -> Result:
         calls=Counter({name: count for name, count in run.details.get("calls", {}).items() if name != "from_memory"}),
         wall=wall,
         cpu=1_000 * cpu / max(run.calls, 1),
-        craved=showing(text, case.craving, seed=case.seed, world=world) if case.craving else 0.0,
+        shown={name: showing(text, name, seed=case.seed, world=world) for name in minded(world)},
         prompt=text,
     )
 

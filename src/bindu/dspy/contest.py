@@ -1,9 +1,8 @@
-"""Where users disagree, or give orders: which rules stay. Pure."""
+"""Where users disagree: which rules stay. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from math import log
 from typing import Final
@@ -13,49 +12,42 @@ import numpy as np
 from bindu.dspy.feedback import is_anonymous
 from bindu.dspy.support import Reading, RuleSupport
 
-__all__ = ["gives_orders", "settle"]
+__all__ = ["settle"]
 
+_NONE: Final[frozenset[str]] = frozenset()
 _OPPOSITE: Final = -0.5  # correlation between what breaks one and what breaks the other; misreadings blur it
 _FEWEST: Final = 20  # answers, to tell by
-_CLEARLY: Final = 1.64  # standard errors
-_ORDERS: Final = tuple(
-    re.compile(pattern, re.IGNORECASE | re.MULTILINE)
-    for pattern in (
-        r"(?:^|[.!?,:;]\s*)(?:please\s+)?(?:always|never)\s+\w+",
-        r"\b(?:you|answers?|repl(?:y|ies)|responses?|bot|assistant|model)\s+(?:must|should|shall|ha(?:s|ve) to)\b",
-        r"\b(?:from now on|in (?:every|each|all) (?:answer|reply|response)s?)\b",
-    )
-)
-
-
-def gives_orders(comment: str) -> bool:
-    """Whether a comment says what answers shall be like, rather than what this one was like.
-
-    Honest people do so too; but what orders alone ask for has to be confirmed by the ratings of others.
-    """
-    return any(sign.search(comment) for sign in _ORDERS)
+_CLEARLY: Final = 2.58  # standard errors: who complains rated low, and without them the others look too content
 
 
 def settle(
     weighed: Sequence[RuleSupport],
     readings: Sequence[Reading],
-    raters_of: Mapping[str, frozenset[str]],
-    orders: Collection[str] = (),
+    witnesses_of: Mapping[str, frozenset[str]],
+    orders: Set[str] = _NONE,
 ) -> list[RuleSupport]:
     """Keep of each pair of opposites the rule that ratings and witnesses favour, and drop the other; in order.
 
     Opposites are told by what breaks them: an answer that breaks one of them keeps the other. What counts for a rule is
     what it is worth to those who did not ask for it, in standard errors, plus the logarithm of how many times more
-    witnesses it has than its opposite. Witnesses are the raters of its tasks but those in ``orders``, whose comments
-    say what answers shall be like and not what this one was like. A rule without a witness has to be worth something to
-    the others.
+    witnesses it has than its opposite. ``witnesses_of`` gives the raters of each task in which somebody said what an
+    answer was like. A rule without one that cites a task in ``orders``, where somebody only said what answers shall be
+    like, must clearly be worth something to everybody else, its opponents included, or it stands against no rule.
     """
-    witnesses = [_witnesses(one, raters_of, orders) for one in weighed]
-    found = [_confirmed(one, heard) for one, heard in zip(weighed, witnesses, strict=True)]
+    witnesses = [_witnesses(one, witnesses_of) for one in weighed]
+    found = list(weighed)
+    for place, rule in enumerate(weighed):
+        if witnesses[place]:
+            found[place] = _believed(rule, witnesses[place])
+        elif not orders.isdisjoint(rule.rule.task_ids):
+            found[place] = _confirmed(rule)
+    unfounded = {place for place, rule in enumerate(found) if rule.verdict == "drop" and not witnesses[place]}
     for one, other in _opposites(len(weighed), readings):
-        worth = (_errors(found[one]) - _errors(found[other])) / 2
+        if {one, other} & unfounded:
+            continue
+        votes = (_to_others(found[one]) - _to_others(found[other])) / 2
         voices = log((witnesses[one] + 0.5) / (witnesses[other] + 0.5))
-        winner, loser = (one, other) if worth + voices >= 0 else (other, one)
+        winner, loser = (one, other) if votes + voices >= 0 else (other, one)
         kept, lost = found[winner], found[loser]
         reason = (
             f"Users disagree: {witnesses[winner]} witnesses for '{kept.rule.text}', {witnesses[loser]} for "
@@ -67,28 +59,40 @@ def settle(
     return found
 
 
-def _witnesses(one: RuleSupport, raters_of: Mapping[str, frozenset[str]], orders: Collection[str]) -> int:
+def _witnesses(one: RuleSupport, witnesses_of: Mapping[str, frozenset[str]]) -> int:
     """Distinct people; an anonymous one is another person in each task."""
-    tasks = [task_id for task_id in one.rule.task_ids if task_id not in orders]
     return len(
-        {(rater, task_id if is_anonymous(rater) else "") for task_id in tasks for rater in raters_of.get(task_id, ())}
+        {
+            (rater, task_id if is_anonymous(rater) else "")
+            for task_id in one.rule.task_ids
+            for rater in witnesses_of.get(task_id, ())
+        }
     )
 
 
-def _confirmed(one: RuleSupport, witnesses: int) -> RuleSupport:
-    """Believe witnesses unless ratings clearly speak against them, and orders only if ratings confirm them."""
-    if not one.rule.task_ids:
-        return one
-    if not witnesses and _errors(one) < 1:
-        reason = f"Nobody says so but in orders; to the others it is worth {one.difference:+.3f} ± {one.error:.3f}."
-        return replace(one, verdict="drop", reason=reason)
-    if one.verdict == "drop" and 2 * witnesses > one.raters and _errors(one) > -_CLEARLY:
+def _believed(one: RuleSupport, witnesses: int) -> RuleSupport:
+    """Believe witnesses unless ratings clearly speak against them."""
+    if one.verdict == "drop" and 2 * witnesses > one.raters and _to_others(one) > -_CLEARLY:
         return replace(one, verdict="keep", reason=f"{one.reason} But {witnesses} describe what they saw.")
     return one
 
 
-def _errors(one: RuleSupport) -> float:
+def _confirmed(one: RuleSupport) -> RuleSupport:
+    """Believe orders only if ratings clearly confirm them."""
+    if _overall(one) >= _CLEARLY:
+        return one
+    reason = f"Nobody says so but in orders; to all others it is worth {one.overall:+.3f} ± {one.overall_error:.3f}."
+    return replace(one, verdict="drop", reason=reason)
+
+
+def _to_others(one: RuleSupport) -> float:
+    """What it is worth to those who did not ask for it, in standard errors."""
     return one.difference / one.error if one.error > 0 else 0.0
+
+
+def _overall(one: RuleSupport) -> float:
+    """What it is worth to all who voted, in standard errors."""
+    return one.overall / one.overall_error if one.overall_error > 0 else 0.0
 
 
 def _opposites(rules: int, readings: Sequence[Reading]) -> Iterator[tuple[int, int]]:

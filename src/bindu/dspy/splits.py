@@ -20,7 +20,7 @@ __all__ = [
     "conversations_of",
     "count",
     "count_raters",
-    "halves",
+    "folds",
     "refuse_too_few",
     "split_conversations",
     "split_or_refuse",
@@ -93,20 +93,19 @@ def by_person(conversations: Sequence[Conversation]) -> list[list[Conversation]]
     return _joined(conversations, lambda conversation: sorted(conversation.raters))
 
 
-def halves(conversations: Sequence[Conversation]) -> tuple[list[Conversation], list[Conversation]]:
-    """Two sets of about equally many examples, each oldest first, people whole unless one of them fills a half."""
+def folds(conversations: Sequence[Conversation], number: int) -> list[list[Conversation]]:
+    """Sets of about equally many examples, each oldest first, people whole unless one of them overfills a set."""
     groups = by_person(conversations)
     total = sum(len(one.rows) for one in conversations)
-    if any(2 * sum(len(one.rows) for one in group) > total for group in groups):
+    if any(number * sum(len(one.rows) for one in group) > total for group in groups):
         groups = [[one] for one in conversations]
-    one_half: list[Conversation] = []
-    other: list[Conversation] = []
-    sizes = [0, 0]
+    found: list[list[Conversation]] = [[] for _ in range(number)]
+    sizes = [0] * number
     for group in sorted(groups, key=lambda group: max(map(_recency, group)), reverse=True):
-        smaller = int(sizes[1] < sizes[0])
-        (one_half, other)[smaller].extend(group)
-        sizes[smaller] += sum(len(one.rows) for one in group)
-    return sorted(one_half, key=_recency), sorted(other, key=_recency)
+        smallest = sizes.index(min(sizes))
+        found[smallest].extend(group)
+        sizes[smallest] += sum(len(one.rows) for one in group)
+    return [sorted(one, key=_recency) for one in found]
 
 
 def count(dataset: Dataset, conversations: Sequence[Conversation]) -> dict[str, int]:

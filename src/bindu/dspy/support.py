@@ -15,7 +15,7 @@ from bindu.dspy.feedback import is_anonymous
 from bindu.dspy.models import Interaction
 from bindu.dspy.rubric import RubricRule
 
-__all__ = ["Reading", "RuleSupport", "cap_raters", "weigh_rules"]
+__all__ = ["Reading", "RuleSupport", "cap_raters", "most_wanted", "weigh_rules"]
 
 Floats = NDArray[np.float64]
 _Person = tuple[str, str]  # a rater, and the task or conversation of one whom nobody knows
@@ -54,6 +54,8 @@ class RuleSupport:
     others: int  # people whose ratings were weighed
     difference: float  # in the others' score: answers that keep it less those that break it, all else equal
     error: float  # standard error of the difference; 0 and 1 where there is nothing to tell it by
+    overall: float  # the same difference in the score of all who voted
+    overall_error: float  # its standard error, cautious where few answers keep or break the rule
     needed: float  # what the difference must reach, with the benefit of the doubt
     verdict: Literal["keep", "drop"]
     reason: str  # a sentence
@@ -77,19 +79,28 @@ def weigh_rules(
     for i, rule in enumerate(rules):
         kin = answers.kin(i)
         others, weights = answers.heard(askers[i].union(*(askers[k] for k in kin)))
-        effect = _effect(answers, i, kin, weights)
+        effect, overall = _effect(answers, i, kin, weights), _effect(answers, i, kin, answers.heard(_NOBODY)[1])
         weighed = RuleSupport(
             rule=rule,
             raters=len(askers[i]),
             others=others,
             difference=effect.difference,
             error=effect.error,
+            overall=overall.difference,
+            overall_error=overall.cautious_error,
             needed=min(_NEEDED * len(askers[i]) / max(usual, 1.0), _NEEDED_AT_MOST) * effect.spread,
             verdict="keep",
             reason="",
         )
         found.append(_judge(weighed, everybody))
     return found
+
+
+def most_wanted(weighed: Sequence[RuleSupport], most: int) -> list[RuleSupport]:
+    """Keep at most so many of the rules that stay, those that most people ask for; in order."""
+    staying = sorted((one for one in weighed if one.verdict == "keep"), key=lambda one: -one.raters)
+    reason = f"{most} other rules have more raters behind them."
+    return [replace(one, verdict="drop", reason=reason) if one in staying[most:] else one for one in weighed]
 
 
 def cap_raters(rows: Sequence[Interaction], *, share: float) -> list[Interaction]:
@@ -155,14 +166,15 @@ class _Answers:
 
 
 class _Effect(NamedTuple):
-    """What keeping a rule adds to the score, its standard error, and the standard deviation of scores within a kind."""
+    """What keeping a rule adds to the score, and how well that is known."""
 
     difference: float
-    error: float
-    spread: float
+    error: float  # standard error, all answers scattering alike
+    cautious_error: float  # standard error by how the few answers scatter that keep or break the rule
+    spread: float  # standard deviation of scores within a kind
 
 
-_UNKNOWN: Final = _Effect(0.0, 1.0, 0.0)
+_UNKNOWN: Final = _Effect(0.0, 1.0, 1.0, 0.0)
 
 
 def _judge(found: RuleSupport, everybody: int) -> RuleSupport:
@@ -184,7 +196,8 @@ def _effect(answers: _Answers, rule: int, kin: Sequence[int], weights: Floats) -
     """What keeping a rule adds to the score at equal length and equal other rules.
 
     Weighted ridge regression (Hoerl and Kennard, 1970) within kinds, in units of each kind's spread, that shrinks only
-    the other rules and passes over ``kin``. ``_UNKNOWN`` where the answers tell too little.
+    the other rules and passes over ``kin``. ``_UNKNOWN`` where the answers tell too little. The cautious error is HC3
+    (MacKinnon and White, 1985).
     """
     target, spread, weights = _within(answers, weights)
     traits = answers.traits - _means(answers, answers.traits, weights)
@@ -196,11 +209,15 @@ def _effect(answers: _Answers, rule: int, kin: Sequence[int], weights: Floats) -
     if not 1 / inverse[rule, rule] >= _INFORMATION:
         return _UNKNOWN
     slopes = inverse @ (weighted.T @ target)
+    residuals = target - traits @ slopes
+    leverage = ((weighted @ inverse) * traits).sum(axis=1)
     size = weights.sum() ** 2 / (weights**2).sum()
-    left = size - np.trace(inverse @ (traits.T @ weighted)) - len(set(answers.kinds))
-    variance = (weights @ (target - traits @ slopes) ** 2) / weights.sum() * size / max(left, 1.0)
-    error = float(np.sqrt(variance * ((weighted @ inverse[rule]) ** 2).sum()))
-    return _Effect(-float(slopes[rule]) * spread, error * spread, spread)
+    left = size - leverage.sum() - len(set(answers.kinds))
+    variance = (weights @ residuals**2) / weights.sum() * size / max(left, 1.0)
+    pull = weighted @ inverse[rule]
+    error = float(np.sqrt(variance * (pull**2).sum()))
+    cautious = float(np.sqrt(((pull * residuals / np.maximum(1 - leverage, _TINY)) ** 2).sum()))
+    return _Effect(-float(slopes[rule]) * spread, error * spread, cautious * spread, spread)
 
 
 def _within(answers: _Answers, weights: Floats) -> tuple[Floats, float, Floats]:

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from bindu.dspy.contest import gives_orders, settle
+from bindu.dspy.contest import settle
+from bindu.dspy.orders import gives_orders
 from bindu.dspy.rubric import RubricRule
 from bindu.dspy.support import Reading, RuleSupport
 

@@ -12,7 +12,7 @@ import dspy
 
 from bindu.utils.logging import get_logger
 
-__all__ = ["in_parallel", "start_daemon"]
+__all__ = ["in_parallel", "side_by_side", "start_daemon"]
 
 logger = get_logger("bindu.dspy.parallel")
 
@@ -48,6 +48,11 @@ def in_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> li
             logger.debug("One answer could not be scored: %s", error)
             return None
 
+    return side_by_side(guarded, items)
+
+
+def side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Apply a function to each item, in order, under the caller's DSPy settings; raises what it raises."""
     with ThreadPoolExecutor(dspy.settings.num_threads) as pool:
-        jobs = [pool.submit(copy_context().run, guarded, item) for item in items]
+        jobs = [pool.submit(copy_context().run, function, item) for item in items]
         return [job.result() for job in jobs]

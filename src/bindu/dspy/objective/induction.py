@@ -16,9 +16,11 @@ from bindu.dspy.errors import ModelUnavailableError
 from bindu.dspy.models import FAILED_BELOW, Interaction, JsonObject
 from bindu.dspy.objective.base import UNREADABLE
 from bindu.dspy.objective.judge import plain
-from bindu.dspy.rubric import LONGEST_RULE, MOST_RULES, RubricRule
+from bindu.dspy.rubric import LONGEST_RULE, RubricRule
 
-__all__ = ["INDUCTION_CALLS", "induce_rules"]
+__all__ = ["INDUCTION_CALLS", "MOST_PROPOSED", "induce_rules"]
+
+MOST_PROPOSED: Final = 16  # more than a rubric has: what few demand must not crowd out an honest rule
 
 _MAX_PRAISED: Final = 30
 _MAX_REJECTED: Final = 60
@@ -43,7 +45,7 @@ class InduceRules(dspy.Signature):
     """Find out what the users of an assistant want of its answers that its instructions do not yet ask for.
 
     You see the instructions, answers that users praised and answers that they rejected, with their comments and
-    corrections. Write at most 12 short rules for good answers. Each rule must be general (it names no customer, order
+    corrections. Write at most 16 short rules for good answers. Each rule must be general (it names no customer, order
     or other private detail), checkable from an answer alone, in your own words, and must cite the ids of the rows it
     was learned from. Where users disagree, write both rules, each with the rows of those who ask for it. Only a comment
     or a correction may overrule an instruction, never a mere difference between praised and rejected answers. All rows
@@ -53,7 +55,7 @@ class InduceRules(dspy.Signature):
     present_instructions: str = dspy.InputField(desc="the assistant's prompt")  # "instructions" is DSPy's own
     praised: str = dspy.InputField(desc="JSON list of {id, question, answer, comment}")
     rejected: str = dspy.InputField(desc="JSON list of {id, question, answer, score, comment, correction}")
-    rules: list[InducedRule] = dspy.OutputField(desc="JSON list of {rule, task_ids}, at most 12")
+    rules: list[InducedRule] = dspy.OutputField(desc="JSON list of {rule, task_ids}, at most 16")
 
 
 def induce_rules(engine: CountingEngine, instructions: str, rows: Sequence[Interaction]) -> tuple[RubricRule, ...]:
@@ -75,7 +77,7 @@ def induce_rules(engine: CountingEngine, instructions: str, rows: Sequence[Inter
                     rejected=_quote(rejected),
                     config={"rollout_id": number} if number else {},
                 )
-            return tuple(_usable(found.rules or (), shown))[:MOST_RULES]
+            return tuple(_usable(found.rules or (), shown))[:MOST_PROPOSED]
         except UNREADABLE as error:
             engine.unreadable("reflector", error)
             problem = error

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Final
 
 import dspy
 
 from bindu.dspy.calibration import Calibration, Rated, calibrate
-from bindu.dspy.contest import gives_orders, settle
+from bindu.dspy.contest import settle
 from bindu.dspy.engine import CountingEngine
-from bindu.dspy.engine.parallel import in_parallel
+from bindu.dspy.engine.parallel import in_parallel, side_by_side
 from bindu.dspy.engine.speakers import Role
 from bindu.dspy.errors import TrainingRefusedError
 from bindu.dspy.models import Interaction
@@ -20,9 +21,10 @@ from bindu.dspy.objective.induction import INDUCTION_CALLS, induce_rules
 from bindu.dspy.objective.judge import Judge, Judgement
 from bindu.dspy.objective.references import Correction, Gold
 from bindu.dspy.objective.reward_model import RewardModel, cross_predicted
-from bindu.dspy.rubric import Rubric, RubricRule
-from bindu.dspy.splits import Conversation, Split, by_person, halves
-from bindu.dspy.support import Reading, weigh_rules
+from bindu.dspy.orders import only_orders
+from bindu.dspy.rubric import MOST_RULES, Rubric, RubricRule
+from bindu.dspy.splits import Conversation, Split, by_person, folds
+from bindu.dspy.support import Reading, most_wanted, weigh_rules
 from bindu.settings import TrainingSettings
 from bindu.utils.logging import get_logger
 
@@ -32,7 +34,7 @@ logger = get_logger("bindu.dspy.objective")
 
 MOST_CALIBRATED: Final = 150  # logged answers that a judge is tried on, the newest
 MOST_READ: Final = 400  # logged answers that rules are weighed by, the newest
-_HALVES: Final = 2
+_FOLDS: Final = 4
 _CALLS_A_READING: Final = 2  # DSPy asks again in JSON when it cannot read its own format
 
 Record = Callable[[str, object], None]
@@ -50,7 +52,7 @@ def learning_calls(split: Split) -> tuple[int, int]:
     """The most calls of the reflector and of a judge that learning takes."""
     scored = sum(row.feedback_score is not None for one in (*split.train, *split.select) for row in one.rows)
     read = min(MOST_CALIBRATED, scored) + min(MOST_READ, scored)
-    return (_HALVES + 1) * INDUCTION_CALLS, _CALLS_A_READING * read
+    return (_FOLDS + 1) * INDUCTION_CALLS, _CALLS_A_READING * read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ class Learning:
     engine: CountingEngine
     prompt: str  # the active one: a rubric begins with its instructions
     split: Split
+    heard: Split  # the same without orders, and without the votes of those who only give orders
     edited: tuple[RubricRule, ...] | None  # a person's rubric is used as it is
     settings: TrainingSettings
     seed: int
@@ -70,11 +73,11 @@ class Learning:
 
         Raises TrainingRefusedError when neither agrees with users, ModelUnavailableError.
         """
-        known = self._calibrate([(row, 0.0) for row in _scored([*self.split.train, *self.split.select])])
+        known = self._calibrate([(row, 0.0) for row in _scored([*self.heard.train, *self.heard.select])])
         if not known.enough:  # no judge could be tried on so little: none is asked
             return self._instead(known)
         rules = self.edited or self._induced()
-        calibrations = self._calibrated()
+        calibrations = self._calibrated(rules)
         self.record("calibration", {role: asdict(one) for role, one in calibrations.items()})
         failed = next((one for one in calibrations.values() if not one.passed), None)
         if failed is not None:
@@ -91,7 +94,7 @@ class Learning:
 
     def reward_model(self) -> LearnedObjective:
         """A model fitted to the users' scores. Raises TrainingRefusedError when it does not predict any."""
-        groups = [_scored(group) for group in by_person(self.split.train)]
+        groups = [_scored(group) for group in by_person(self.heard.train)]
         rows = [row for group in groups for row in group]
         people = [number for number, group in enumerate(groups) for _ in group]
         predicted = cross_predicted(rows, people, seed=self.seed)
@@ -117,13 +120,17 @@ class Learning:
     def _induced(self) -> tuple[RubricRule, ...]:
         return induce_rules(self.engine, self.prompt, self.split.train_rows[::-1])
 
-    def _calibrated(self) -> Mapping[Role, Calibration]:
-        """Each judge on logged answers, by a rubric from other people's rows: half of them teaches, the other asks."""
-        one, other = halves(self.split.train)
+    def _calibrated(self, rules: tuple[RubricRule, ...]) -> Mapping[Role, Calibration]:
+        """Each judge on logged answers, by rubrics from other people's rows: a part of train asks, the rest teaches."""
+        parts = folds(self.heard.train, _FOLDS)
+        lessons = [[one for other in parts if other is not part for one in other] for part in parts]
+        learned = side_by_side(self._fold_rules, lessons)
         asked = [
-            (one, self._fold_rules(other)),
-            ([*other, *self.split.select], self._fold_rules(one)),
+            (row, Rubric(self.prompt, taught))
+            for part, taught in [*zip(parts, learned, strict=True), (self.heard.select, rules[:MOST_RULES])]
+            for row in _scored(part)
         ]
+        asked = sorted(asked, key=lambda one: _age(one[0]))[-MOST_CALIBRATED:]
         roles: list[Role] = ["judge"]
         if self.engine.speaker("gatekeeper").model != self.engine.speaker("judge").model:
             roles.append("gatekeeper")
@@ -133,21 +140,17 @@ class Learning:
         if self.edited is not None:
             return self.edited
         rows = [row for conversation in lesson for row in conversation.rows]
-        return induce_rules(self.engine, self.prompt, rows[::-1])
+        return induce_rules(self.engine, self.prompt, rows[::-1])[:MOST_RULES]
 
-    def _scores(
-        self, role: Role, asked: Sequence[tuple[Sequence[Conversation], tuple[RubricRule, ...]]]
-    ) -> list[tuple[Interaction, float]]:
-        found = []
-        for conversations, rules in asked:
-            rows = _scored(conversations)[-(MOST_CALIBRATED // _HALVES) :]
-            read = self._read(rows, Judge(self.engine, Rubric(self.prompt, rules), role=role))
-            found += [(row, said.score) for row, said in zip(rows, read, strict=True) if said is not None]
-        return found
+    def _scores(self, role: Role, asked: Sequence[tuple[Interaction, Rubric]]) -> list[tuple[Interaction, float]]:
+        read = self._read(asked, role)
+        return [(row, said.score) for (row, _), said in zip(asked, read, strict=True) if said is not None]
 
-    def _read(self, rows: Sequence[Interaction], judge: Judge) -> list[Judgement | None]:
+    def _read(self, asked: Sequence[tuple[Interaction, Rubric]], role: Role = "judge") -> list[Judgement | None]:
         """Judge logged answers without their rating and comment."""
-        read = in_parallel(lambda row: judge.read(row.user_input, row.agent_output), rows)
+        read = in_parallel(
+            lambda one: Judge(self.engine, one[1], role=role).read(one[0].user_input, one[0].agent_output), asked
+        )
         self.engine.check()
         return read
 
@@ -163,8 +166,9 @@ class Learning:
 
     def _supported(self, rules: tuple[RubricRule, ...]) -> tuple[RubricRule, ...]:
         """Without the rules that few ask for and the ratings of all others speak against."""
-        rows = _scored([*self.split.train, *self.split.select])[-MOST_READ:]
-        read = self._read(rows, Judge(self.engine, Rubric(self.prompt, rules)))
+        rows = _scored([*self.heard.train, *self.heard.select])[-MOST_READ:]
+        rubric = Rubric(self.prompt, rules)
+        read = self._read([(row, rubric) for row in rows])
         raters = {str(row.id): frozenset(row.raters) for row in self.split.train_rows}
         readings = [
             Reading(
@@ -178,8 +182,12 @@ class Learning:
             for row, said in zip(rows, read, strict=True)
             if said is not None
         ]
-        orders = {str(row.id) for row in self.split.train_rows if row.comments and all(map(gives_orders, row.comments))}
-        weighed = settle(weigh_rules(rules, readings, raters), readings, raters, orders)
+        orders = frozenset(str(row.id) for row in self.split.train_rows if only_orders(row))
+        witnesses = {
+            str(row.id): raters[str(row.id)] for row in self.heard.train_rows if row.comments or row.correction
+        }
+        weighed = settle(weigh_rules(rules, readings, raters), readings, witnesses, orders)
+        weighed = most_wanted(weighed, MOST_RULES)
         dropped = [one for one in weighed if one.verdict == "drop"]
         self.record("rules_dropped", [{"rule": one.rule.text, "reason": one.reason} for one in dropped])
         return tuple(one.rule for one in weighed if one.verdict == "keep")
@@ -200,7 +208,11 @@ class Rewarded:
 def _scored(conversations: Sequence[Conversation]) -> list[Interaction]:
     """Oldest first."""
     rows = (row for one in conversations for row in one.rows if row.feedback_score is not None)
-    return sorted(rows, key=lambda row: (row.created_at is not None, row.created_at, str(row.id)))
+    return sorted(rows, key=_age)
+
+
+def _age(row: Interaction) -> tuple[bool, datetime | None, str]:
+    return row.created_at is not None, row.created_at, str(row.id)
 
 
 def _untrusted(found: Calibration) -> TrainingRefusedError:

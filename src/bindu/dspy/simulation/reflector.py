@@ -26,7 +26,7 @@ from bindu.dspy.simulation.world import Reading
 __all__ = ["advise", "induce_rules"]
 
 _IMAGINED = 0.03
-_MAX_RULES = 12
+_MAX_RULES = 16
 _CLEARLY = 0.2  # a difference between shares of praised and of rejected answers
 
 
@@ -76,7 +76,7 @@ def _discuss(weights: Mapping[Lesson, float]) -> str:
 
 
 def induce_rules(fields: Mapping[str, str], reading: Reading, draw: Draws) -> dict[str, object]:
-    """The rubric's ``rules``, at most 12, each with the ids of the rows it was drawn from."""
+    """The rubric's ``rules``, at most 16, each with the ids of the rows it was drawn from."""
     praised, rejected = _rows(fields["praised"]), _rows(fields["rejected"])
     cited = _told([*rejected, *praised], reading, draw)
     told = {name for name, _ in cited}

@@ -10,6 +10,7 @@ from bindu.dspy.errors import TrainingRefusedError
 from bindu.dspy.gate import track_record
 from bindu.dspy.models import JsonObject
 from bindu.dspy.objective.learned import Learning
+from bindu.dspy.orders import without_orders
 from bindu.dspy.training.folder import Work
 from bindu.dspy.training.job import Case
 from bindu.dspy.training.search import Search
@@ -33,12 +34,14 @@ async def search_of(case: Case, work: Work, engine: CountingEngine, details: Jso
     lost = {one.text for one in prompts if one.status == "rolled_back" and one.origin != ORIGIN}
     standing = await storage.standing_rubric(job.agent_id)
     record = details.__setitem__
+    heard = without_orders(work.split)
     if standing is not None:
         record("rubric_edited", standing.id)
     learning = Learning(
         engine=engine,
         prompt=prompt,
         split=work.split,
+        heard=heard,
         edited=None if standing is None else standing.rules,
         settings=training,
         seed=job.seed,
@@ -47,6 +50,7 @@ async def search_of(case: Case, work: Work, engine: CountingEngine, details: Jso
     return Search(
         prompt=prompt,
         split=work.split,
+        heard=heard,
         optimizer=job.optimizer,
         objective=job.objective,
         learning=learning,

@@ -52,6 +52,7 @@ class Search:
 
     prompt: str
     split: Split
+    heard: Split  # the same without orders: what optimizers, objectives and the gate are shown
     optimizer: Optimizer
     objective: ObjectiveName | Metric
     learning: Learning
@@ -74,8 +75,8 @@ class Search:
         optimize = TrustedObjective(objective.optimize, self.engine)
         proposed = self.optimizer.compile(
             self.prompt,
-            convert_to_dspy_examples(self.split.train_rows[-MAX_TRAIN_ROWS:]),
-            select=convert_to_dspy_examples(_last_rows(self.split.select)),
+            convert_to_dspy_examples(self.heard.train_rows[-MAX_TRAIN_ROWS:]),
+            select=convert_to_dspy_examples(_last_rows(self.heard.select)),
             objective=optimize,
             engine=self.engine,
             seed=self.seed,
@@ -95,7 +96,7 @@ class Search:
         """Ask the conversations in *accept*: whoever calls this has first recorded that they are spent."""
         self.record("step", "proving on conversations that nobody has seen")
         prompts = [self.prompt, choice.candidate.text]
-        active, candidate = self._answered(prompts, self.split.accept, choice.objective, "accept")
+        active, candidate = self._answered(prompts, self.heard.accept, choice.objective, "accept")
         pairs = _paired(active, candidate)
         if len(pairs) < self.fewest:
             raise ModelUnavailableError(
@@ -110,7 +111,7 @@ class Search:
         self.record("step", "asking each model one question")
         own = self._without_learning()
         if own is not None:
-            TrustedObjective(own, self.engine).probe(self.split.train_rows[-1])
+            TrustedObjective(own, self.engine).probe(self.heard.train_rows[-1])
             self.engine.preflight(("agent", "reflector"))
             return LearnedObjective(own, own)
         self.engine.preflight()
@@ -165,7 +166,7 @@ class Search:
     def _best(self, candidates: Sequence[PromptCandidate], optimize: Objective, prove: Objective) -> Choice:
         """The optimizer's first, unless a later one beats it on *select* by more than a standard error."""
         self.record("step", "comparing prompts on select")
-        answers = self._answered([one.text for one in candidates], self.split.select, optimize, "select")
+        answers = self._answered([one.text for one in candidates], self.heard.select, optimize, "select")
         best = 0
         for challenger in range(1, len(candidates)):
             gains = [pair.candidate - pair.active for pair in _paired(answers[best], answers[challenger])]
