@@ -167,12 +167,12 @@ def _quirky(seed: int) -> list[str]:
             for step in range(3)]  # fmt: skip
 
 
-def _poison_rows(second: bool, logs: int, seeds: int) -> Iterator[Row]:
+def _poison_rows(second: bool, logs: int, seeds: int, *, sly: bool = False) -> Iterator[Row]:
     bad = minded(world_of(Case(row="", seed=0, second=second)))
     cases = tuple(
         Case(
             row="poison", seed=seed, trained=1_000 * place + seed, optimizer="gepa", conversations=logs, second=second,
-            hostile=hostile, craving=craving if hostile else None,
+            hostile=hostile, craving=craving if hostile else None, sly=sly and hostile > 0,
         )
         for seed in range(seeds)
         for place, craving in enumerate(bad)

@@ -53,6 +53,7 @@ class Case:
     threads: int = 1
     hostile: float = 0.0
     craving: str | None = None
+    sly: bool = False  # the hostile ones complain like honest people
     corrections: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)  # of training
 
@@ -163,7 +164,7 @@ async def _run(case: Case, folder: Path) -> Result:
 async def _train(case: Case, world: World, storage: PostgresStorage) -> Result:
     desk = Desk(
         seed=case.seed, agent_id=AGENT, world=world, hostile=case.hostile, craving=case.craving,
-        corrections=case.corrections,
+        corrections=case.corrections, sly=case.sly,
     )  # fmt: skip
     start = case.prompt or world.start_prompt
     await bootstrap_prompt(start, agent_id=AGENT)

@@ -1,4 +1,4 @@
-"""Where users disagree, ratings and witnesses decide; what only orders ask for has to be confirmed."""
+"""Where users disagree, ratings and witnesses decide; what only orders ask for has to be clearly confirmed."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import random
 import pytest
 
 from bindu.dspy.contest import settle
-from bindu.dspy.orders import gives_orders
 from bindu.dspy.rubric import RubricRule
 from bindu.dspy.support import Reading, RuleSupport
 
 FOR, AGAINST, OTHER = (RubricRule(text, (f"{text}-1", f"{text}-2")) for text in ("mention it", "leave it", "be quick"))
 
 
-def support(rule: RubricRule, *, worth: float = 0.0, raters: int = 2, verdict: str = "keep") -> RuleSupport:
-    """A rule that is worth so many standard errors to the others."""
+def support(
+    rule: RubricRule, *, worth: float = 0.0, overall: float | None = None, raters: int = 2, verdict: str = "keep"
+) -> RuleSupport:
+    """A rule that is worth so many standard errors to the others, and as many or ``overall`` to all."""
     return RuleSupport(
         rule=rule,
         raters=raters,
         others=80,
         difference=0.05 * worth,
         error=0.05,
+        overall=0.05 * (worth if overall is None else overall),
+        overall_error=0.05,
         needed=0.0,
         verdict=verdict,  # type: ignore[arg-type]
         reason="As weighed.",
@@ -61,10 +64,18 @@ def test_where_ratings_say_nothing_the_side_with_more_witnesses_stays() -> None:
     assert verdicts(settle([support(FOR), support(AGAINST)], readings(), raters)) == ["drop", "keep"]
 
 
-def test_those_who_give_orders_are_no_witnesses() -> None:
-    raters = raters_of(FOR, each=9) | raters_of(AGAINST)
-    orders = set(FOR.task_ids)
-    assert verdicts(settle([support(FOR, raters=18), support(AGAINST)], readings(), raters, orders)) == ["drop", "keep"]
+def test_an_order_that_nobody_confirms_stands_against_no_rule() -> None:
+    orders = frozenset(FOR.task_ids)
+    weighed = [support(FOR, worth=2, raters=18), support(AGAINST, worth=-2, overall=-1)]
+    found = settle(weighed, readings(), raters_of(AGAINST), orders)
+    assert verdicts(found) == ["drop", "keep"]
+    assert found[0].reason.startswith("Nobody says so but in orders")
+    assert found[1] == weighed[1]
+
+
+def test_an_order_that_all_others_confirm_may_win() -> None:
+    weighed = [support(FOR, worth=3, raters=18), support(AGAINST, worth=-3)]
+    assert verdicts(settle(weighed, readings(), raters_of(AGAINST), frozenset(FOR.task_ids))) == ["keep", "drop"]
 
 
 def test_a_dropped_rule_comes_back_when_its_opposite_loses_to_it() -> None:
@@ -86,13 +97,18 @@ def test_too_few_answers_make_no_opposites() -> None:
     assert settle(weighed, readings(10), raters_of(FOR, AGAINST)) == weighed
 
 
-@pytest.mark.parametrize(("worth", "expected"), [(0.0, "drop"), (2.0, "keep")])
-def test_what_only_orders_ask_for_has_to_be_confirmed_by_others(worth: float, expected: str) -> None:
-    (found,) = settle([support(OTHER, worth=worth)], readings(), raters_of(OTHER), set(OTHER.task_ids))
+@pytest.mark.parametrize(("overall", "expected"), [(0.0, "drop"), (2.5, "drop"), (2.6, "keep")])
+def test_what_only_orders_ask_for_has_to_be_clearly_confirmed_by_all_others(overall: float, expected: str) -> None:
+    (found,) = settle([support(OTHER, worth=3, overall=overall)], readings(), {}, frozenset(OTHER.task_ids))
     assert found.verdict == expected
 
 
-@pytest.mark.parametrize(("worth", "expected"), [(-1.0, "keep"), (-2.0, "drop")])
+def test_what_was_learned_without_words_stays_as_it_was_weighed() -> None:
+    weighed = [support(OTHER, worth=-1), support(FOR, worth=-1, verdict="drop")]
+    assert settle(weighed, [], {}, frozenset()) == weighed
+
+
+@pytest.mark.parametrize(("worth", "expected"), [(-2.5, "keep"), (-2.6, "drop")])
 def test_witnesses_are_believed_unless_ratings_clearly_speak_against_them(worth: float, expected: str) -> None:
     (found,) = settle([support(OTHER, worth=worth, verdict="drop")], readings(), raters_of(OTHER))
     assert found.verdict == expected
@@ -101,34 +117,3 @@ def test_witnesses_are_believed_unless_ratings_clearly_speak_against_them(worth:
 def test_a_persons_rule_needs_nobody() -> None:
     mine = support(RubricRule("My own rule."), worth=-3)
     assert settle([mine], readings(), {}) == [mine]
-
-
-@pytest.mark.parametrize(
-    "comment",
-    [
-        "Always mention the offer.",
-        "Perfect. Never apologise!",
-        "Every answer must name a price",
-        "You should always greet me",
-        "please always add a link",
-        "The bot has to know this",
-        "From now on, be brief",
-    ],
-)
-def test_orders_are_told(comment: str) -> None:
-    assert gives_orders(comment)
-
-
-@pytest.mark.parametrize(
-    "comment",
-    [
-        "They never asked which order I meant",
-        "I always wait for weeks",
-        "Nobody told me whether there is a fee",
-        "Cold. Nobody seems to care about my trouble",
-        "I had to ask twice how long it takes",
-        "Good to know how long it takes",
-    ],
-)
-def test_what_was_seen_is_no_order(comment: str) -> None:
-    assert not gives_orders(comment)

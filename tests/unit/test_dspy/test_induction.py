@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bindu.dspy.engine import CountingEngine
 from bindu.dspy.errors import BudgetExceededError, ModelUnavailableError
 from bindu.dspy.models import Interaction
-from bindu.dspy.objective.induction import INDUCTION_CALLS, InduceRules, induce_rules
+from bindu.dspy.objective.induction import INDUCTION_CALLS, MOST_PROPOSED, InduceRules, induce_rules
 from bindu.dspy.optimizer import running
 from bindu.dspy.rubric import LONGEST_RULE, MOST_RULES, RubricRule
 from bindu.dspy.simulation.desk import START_PROMPT
@@ -65,7 +65,7 @@ def test_a_rule_that_cites_no_row_is_dropped_and_false_citations_too() -> None:
 @given(st.lists(st.tuples(st.text(max_size=320), st.lists(st.integers(0, 4), max_size=4)), max_size=30))
 def test_rules_are_few_short_different_and_cite_only_what_was_shown(found: list[tuple[str, list[int]]]) -> None:
     kept = learned(Script(rules(*found)), row(1, 0.2), row(2, 1.0), row(3, 0.6))
-    assert len(kept) <= MOST_RULES == 12
+    assert len(kept) <= MOST_PROPOSED
     assert all(1 <= len(one.text) <= LONGEST_RULE == 300 for one in kept)
     assert len({one.text.casefold() for one in kept}) == len(kept)
     assert all(one.task_ids and set(one.task_ids) <= {str(UUID(int=1)), str(UUID(int=2))} for one in kept)
@@ -73,12 +73,13 @@ def test_rules_are_few_short_different_and_cite_only_what_was_shown(found: list[
     cited = [" ".join(text.encode("utf-8", "replace").decode().split()) for text, ids in found if {1, 2} & set(ids)]
     wanted = {text.casefold() for text in cited if 1 <= len(text) <= LONGEST_RULE}
     assert {one.text.casefold() for one in kept} <= wanted
-    assert len(kept) == min(MOST_RULES, len(wanted))
+    assert len(kept) == min(MOST_PROPOSED, len(wanted))
 
 
-def test_at_most_twelve_rules_are_kept_the_first_ones() -> None:
+def test_more_rules_are_proposed_than_a_rubric_has_the_first_ones() -> None:
     kept = learned(Script(rules(*[(f"Rule {n}.", [1]) for n in range(20)])), row(1, 0.2))
-    assert [one.text for one in kept] == [f"Rule {n}." for n in range(12)]
+    assert [one.text for one in kept] == [f"Rule {n}." for n in range(MOST_PROPOSED)]
+    assert MOST_PROPOSED > MOST_RULES
 
 
 def test_a_rule_is_said_once_whatever_its_letter_case() -> None:

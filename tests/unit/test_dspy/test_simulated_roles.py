@@ -15,7 +15,7 @@ from dspy import lm15
 from dspy.evaluate import SemanticF1
 from dspy.teleprompt.simba_utils import OfferFeedback
 
-from bindu.dspy.objective.induction import InduceRules
+from bindu.dspy.objective.induction import MOST_PROPOSED, InduceRules
 from bindu.dspy.objective.judge import JudgeAnswer
 from bindu.dspy.simulation.desk import IDEAL_PROMPT, START_PROMPT
 from bindu.dspy.simulation.engine import SimulatedEngine
@@ -237,7 +237,7 @@ def test_most_of_what_users_want_can_be_learned_from_a_few_hundred_votes(seed: i
     praised, rejected = logged(400, seed=seed)
     rules = induced(seed, praised, rejected)
     known = {row["id"] for row in (*praised, *rejected)}
-    assert 8 <= len(rules) <= 12
+    assert 8 <= len(rules) <= MOST_PROPOSED
     assert all(set(rule.task_ids) <= known and rule.task_ids for rule in rules)
     wishes = SHOP.taste.wishes.values()
     wanted = {trait: wish.weight > 0 for trait, wish in zip(SHOP.reading.traits, wishes, strict=True)}

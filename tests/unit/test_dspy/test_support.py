@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bindu.dspy.feedback import is_anonymous
 from bindu.dspy.models import Interaction
 from bindu.dspy.rubric import RubricRule
-from bindu.dspy.support import Reading, RuleSupport, cap_raters, weigh_rules
+from bindu.dspy.support import Reading, RuleSupport, cap_raters, most_wanted, weigh_rules
 
 WISHES = 12
 BAD = WISHES  # the behaviour that the attackers demand: its index, after those of the honest wishes
@@ -156,6 +156,39 @@ def test_who_votes_ten_times_alike_counts_like_who_votes_once(attack: World) -> 
     once, again = attack.weighed()[BAD], replace(attack, readings=[*attack.readings, *often]).weighed()[BAD]
     assert again.others == once.others
     assert again.difference == pytest.approx(once.difference)
+
+
+def test_overall_everybody_has_a_say(attack: World) -> None:
+    askers = frozenset[str]().union(*(one.raters for one in attack.readings if one.task_id in attack.asked[BAD]))
+    turned = [replace(one, score=1 - one.score) if one.raters & askers else one for one in attack.readings]
+    mine, theirs = attack.weighed()[BAD], replace(attack, readings=turned).weighed()[BAD]
+    assert mine.overall > mine.difference  # the attackers like it
+    assert mine.overall > theirs.overall
+
+
+def test_what_few_answers_keep_is_less_certain_overall_when_those_scatter() -> None:
+    """Twelve of a hundred answers keep the rule: six got the best score, six the worst, all others about the same."""
+    rows = [
+        Reading(
+            float(i % 2) if i < 12 else 0.4 + 0.02 * (i % 3), "rating", frozenset([f"r{i}"]), f"t{i}", 400 + i % 5,
+            frozenset() if i < 12 else frozenset([1]),
+        )
+        for i in range(100)
+    ]  # fmt: skip
+    (found,) = weigh_rules([RULE], rows, ASKED)
+    assert found.overall == pytest.approx(found.difference)
+    assert found.overall_error > 2 * found.error
+    assert found.overall_error == pytest.approx(0.5 / math.sqrt(11), rel=0.1)
+
+
+def test_of_many_rules_those_with_most_raters_stay() -> None:
+    found = weigh_rules([RULE], answers(60), ASKED)[0]
+    many = [replace(found, raters=n, verdict="drop" if n == 9 else "keep") for n in (3, 9, 1, 2, 3)]
+    kept = most_wanted(many, 3)
+    assert [one.verdict for one in kept] == ["keep", "drop", "drop", "keep", "keep"]
+    assert kept[2].reason == "3 other rules have more raters behind them."
+    assert kept[1] == many[1]
+    assert most_wanted(many, 4) == many
 
 
 def answers(n: int, *, kept: float = 1.0, broken: float = 0.0, kind: str = "rating", start: int = 0) -> list[Reading]:

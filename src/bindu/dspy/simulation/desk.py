@@ -54,7 +54,7 @@ class Desk:
     """One agent of one world. Customers keep coming: each call of ``converse`` brings the next ones.
 
     The same seed brings the same customers with the same questions. ``engine`` is the simulated model for training.
-    ``corrections``, ``hostile`` and ``craving`` are those of ``SimulatedUsers``.
+    ``corrections``, ``hostile``, ``craving`` and ``sly`` are those of ``SimulatedUsers``.
     """
 
     def __init__(
@@ -66,13 +66,16 @@ class Desk:
         corrections: float = 0.0,
         hostile: float = 0.0,
         craving: str | None = None,
+        sly: bool = False,
     ) -> None:
         self.seed = seed
         self.world = world
         self.agent_id = agent_or_default(agent_id)
         self.engine = SimulatedEngine(seed, world=world)
         self.visits = Visits()
-        self._users = SimulatedUsers(seed, world=world, corrections=corrections, hostile=hostile, craving=craving)
+        self._users = SimulatedUsers(
+            seed, world=world, corrections=corrections, hostile=hostile, craving=craving, sly=sly
+        )
 
     def measure(self, prompt: str, n: int = 400) -> float:
         """Mean true quality of a prompt on ``n`` held-out questions; leaves no trace."""

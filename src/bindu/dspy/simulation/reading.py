@@ -15,7 +15,9 @@ from bindu.dspy.simulation.world import Reading
 __all__ = ["complained", "heard", "noticed", "required"]
 
 _SENTENCES = re.compile(r"[.!?\n]+")
-_DEMANDING = re.compile(r"\balways\b|\bmust\b|\b(?:every|each) (?:answer|reply|response)\b", re.IGNORECASE)
+_DEMANDING = re.compile(
+    r"\balways\b|\bmust\b|\byou could at least\b|\b(?:every|each) (?:answer|reply|response)\b", re.IGNORECASE
+)
 
 
 def noticed(answer: str, reading: Reading, draw: Draws, *, missed: float, imagined: float = 0.0) -> set[str]:

@@ -52,7 +52,8 @@ class SimulatedUsers:
 
     ``corrections`` is how likely a dissatisfied one sends the answer as they would have liked it. ``hostile`` is the
     share of raters who vote always, and only on whether an answer shows their ``craving``: a wish of negative weight.
-    Raises ValueError for a craving that the world has no demands for.
+    ``sly`` ones word what they want as an honest complaint. Raises ValueError for a craving that the world has no
+    demands for.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class SimulatedUsers:
         corrections: float = 0.0,
         hostile: float = 0.0,
         craving: str | None = None,
+        sly: bool = False,
     ) -> None:
         draw = Draws("users", seed)
         self._seed = seed
@@ -72,6 +74,7 @@ class SimulatedUsers:
         self._corrections = corrections
         self._hostile = hostile
         self._craving = craving
+        self._sly = sly
         self._demands = demands_for(world.taste, craving) if hostile else ()
         self._answering = draw.uniform(0.44, 0.56)
         self._harshness = draw.uniform(-0.04, 0.04)
@@ -102,7 +105,7 @@ class SimulatedUsers:
 
     def _push(self, pleased: bool, person: Draws, draw: Draws) -> dict[str, Any]:
         feedback = _vote(float(pleased), person.chance(_STAR_LOVERS))
-        comment = demand(self._demands, draw, pleased=pleased)
+        comment = demand(self._demands, draw, pleased=pleased, sly=self._sly)
         return feedback if comment is None else {**feedback, "comment": comment}
 
 
