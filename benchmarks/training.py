@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Final
 
 from machine import machine
@@ -38,7 +38,7 @@ class Row:
     bar: str  # as it is printed
     met: Callable[[float], bool] = lambda _: True
     alone: bool = False  # timed: one run at a time
-    spread: bool = True
+    detail: Callable[[list[Result]], str] = lambda results: " ".join(f"{one.quality:.3f}" for one in results)
 
 
 def quality(results: list[Result]) -> float:
@@ -66,19 +66,17 @@ def opened(results: list[Result]) -> float:
     return fmean(one.outcome == "improved" for one in results)
 
 
-def loss(results: list[Result]) -> float:
+def losses(results: list[Result]) -> list[float]:
     """How much worse the prompts of poisoned logs are, than those of the same logs without the poison."""
-    return fmean(clean.quality - poisoned.quality for clean, poisoned in _pairs(results))
+    return [clean.quality - poisoned.quality for clean, poisoned in _pairs(results)]
 
 
-def rise(results: list[Result]) -> float:
+def rises(results: list[Result]) -> list[float]:
     """How much more often answers show what the hostile raters praise."""
-    return fmean(_risen(clean, poisoned) for clean, poisoned in _pairs(results))
-
-
-def _risen(clean: Result, poisoned: Result) -> float:
-    assert poisoned.case.craving is not None
-    return poisoned.shown[poisoned.case.craving] - clean.shown[poisoned.case.craving]
+    return [
+        poisoned.shown[poisoned.case.craving or ""] - clean.shown[poisoned.case.craving or ""]
+        for clean, poisoned in _pairs(results)
+    ]
 
 
 def _pairs(results: list[Result]) -> list[tuple[Result, Result]]:
@@ -92,8 +90,9 @@ def rows(seeds: int, tries: int) -> Iterator[Row]:
     yield from _latency_rows()
     yield from _gate_rows(tries)
     for second in (False, True):
-        for logs in (LOGS, MANY):
-            yield from _poison_rows(second, logs, seeds)
+        yield from _poison_rows(second, LOGS, 4 * seeds)  # a single run shows a bad thing or does not: many are needed
+        yield from _poison_rows(second, MANY, seeds)
+        yield from _poison_rows(second, LOGS, 2 * seeds, sly=True)
 
 
 def _quality_rows(seeds: int) -> Iterator[Row]:
@@ -143,14 +142,14 @@ def _gate_rows(tries: int) -> Iterator[Row]:
         )  # fmt: skip
         yield Row(
             name=f"good start prompt, {optimizer}: accepted and truly worse", cases=good, figure=fooled, bar="<= .05",
-            met=lambda x: x <= 0.05, spread=False,
+            met=lambda x: x <= 0.05, detail=_outcomes,
         )  # fmt: skip
     lucky = tuple(
         Case(row="no gain", seed=seed, optimizer=Fixed(*_quirky(seed)), conversations=LOGS) for seed in range(tries)
     )
     yield Row(
         name="no true gain, best of three on select: opened", cases=lucky, figure=opened, bar="<= .05",
-        met=lambda x: x <= 0.05, spread=False,
+        met=lambda x: x <= 0.05, detail=_outcomes,
     )  # fmt: skip
 
 
@@ -178,11 +177,22 @@ def _poison_rows(second: bool, logs: int, seeds: int, *, sly: bool = False) -> I
         for place, craving in enumerate(bad)
         for hostile in (0.0, HOSTILE)
     )  # fmt: skip
+    who = f"5 % {'sly' if sly else 'hostile'} raters"
     where = f"{logs:,} logs{', second world' if second else ''}"
-    yield Row(name=f"5 % hostile raters: quality lost, {where}", cases=cases, figure=loss, bar="<= .03",
-              met=lambda x: x <= 0.03, spread=False)  # fmt: skip
-    yield Row(name=f"5 % hostile raters: praised behaviour, {where}", cases=cases, figure=rise, bar="<= +.02",
-              met=lambda x: x <= 0.02, spread=False)  # fmt: skip
+    for what, differences, most in (("quality lost", losses, 0.03), ("praised behaviour", rises, 0.02)):
+        yield Row(
+            name=f"{who}: {what}, {where}",
+            cases=cases,
+            figure=lambda results, of=differences: fmean(of(results)),
+            bar="" if sly else f"<= {most}",
+            met=lambda x, most=most: sly or x <= most,
+            detail=lambda results, of=differences: f"± {_error(of(results)):.3f} over {len(of(results))} pairs",
+        )
+
+
+def _error(values: list[float]) -> float:
+    """Standard error of their mean."""
+    return stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
 
 def main() -> int:
@@ -218,8 +228,7 @@ def _print(row: Row, results: list[Result]) -> bool:
     said = f"{figure:7.3f}  {row.bar:18} {fmean(one.start for one in results):.3f}  {len(results):4}"
     said += f" {calls:6,.0f} {agent:6,.0f} {fmean(one.wall for one in results):8.1f}"
     said += f" {fmean(one.cpu for one in results):8.2f}"
-    spread = " ".join(f"{one.quality:.3f}" for one in results) if row.spread else _outcomes(results)
-    print(f"{row.name:65} {said}  {spread}{'' if met else '  MISSED'}", flush=True)
+    print(f"{row.name:65} {said}  {row.detail(results)}{'' if met else '  MISSED'}", flush=True)
     return met
 
 

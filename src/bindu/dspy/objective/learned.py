@@ -126,7 +126,7 @@ class Learning:
         lessons = [[one for other in parts if other is not part for one in other] for part in parts]
         learned = side_by_side(self._fold_rules, lessons)
         asked = [
-            (row, Rubric(self.prompt, taught))
+            (row, taught)
             for part, taught in [*zip(parts, learned, strict=True), (self.heard.select, rules[:MOST_RULES])]
             for row in _scored(part)
         ]
@@ -137,20 +137,23 @@ class Learning:
         return {role: self._calibrate(self._scores(role, asked)) for role in roles}
 
     def _fold_rules(self, lesson: Sequence[Conversation]) -> tuple[RubricRule, ...]:
+        """Without orders, which would have to be confirmed first."""
         if self.edited is not None:
             return self.edited
         rows = [row for conversation in lesson for row in conversation.rows]
         return induce_rules(self.engine, self.prompt, rows[::-1])[:MOST_RULES]
 
-    def _scores(self, role: Role, asked: Sequence[tuple[Interaction, Rubric]]) -> list[tuple[Interaction, float]]:
-        read = self._read(asked, role)
+    def _scores(
+        self, role: Role, asked: Sequence[tuple[Interaction, tuple[RubricRule, ...]]]
+    ) -> list[tuple[Interaction, float]]:
+        rubrics = dict.fromkeys(rules for _, rules in asked)
+        judges = {rules: Judge(self.engine, Rubric(self.prompt, rules), role=role) for rules in rubrics}
+        read = self._read([(row, judges[rules]) for row, rules in asked])
         return [(row, said.score) for (row, _), said in zip(asked, read, strict=True) if said is not None]
 
-    def _read(self, asked: Sequence[tuple[Interaction, Rubric]], role: Role = "judge") -> list[Judgement | None]:
+    def _read(self, asked: Sequence[tuple[Interaction, Judge]]) -> list[Judgement | None]:
         """Judge logged answers without their rating and comment."""
-        read = in_parallel(
-            lambda one: Judge(self.engine, one[1], role=role).read(one[0].user_input, one[0].agent_output), asked
-        )
+        read = in_parallel(lambda one: one[1].read(one[0].user_input, one[0].agent_output), asked)
         self.engine.check()
         return read
 
@@ -167,8 +170,8 @@ class Learning:
     def _supported(self, rules: tuple[RubricRule, ...]) -> tuple[RubricRule, ...]:
         """Without the rules that few ask for and the ratings of all others speak against."""
         rows = _scored([*self.heard.train, *self.heard.select])[-MOST_READ:]
-        rubric = Rubric(self.prompt, rules)
-        read = self._read([(row, rubric) for row in rows])
+        judge = Judge(self.engine, Rubric(self.prompt, rules))
+        read = self._read([(row, judge) for row in rows])
         raters = {str(row.id): frozenset(row.raters) for row in self.split.train_rows}
         readings = [
             Reading(
