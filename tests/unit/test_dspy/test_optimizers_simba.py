@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import threading
+import time
+from collections.abc import Sequence
+
 import dspy
 import pytest
 from hypothesis import given
@@ -87,3 +92,43 @@ def test_a_reflector_that_nobody_can_read_leaves_the_prompt_as_it_is() -> None:
 
     done = compiled(SimbaOptimizer(bsize=8, num_candidates=2, max_steps=1), inner=Mumbling())
     assert [one.text for one in done.found] == [START]
+
+
+def test_reflections_think_side_by_side_and_read_the_program_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11 fails at random when two threads parse a source at once."""
+    reading, thinking = Crowd(), Crowd()
+    getsource = inspect.getsource
+
+    def read(program: type) -> str:
+        with reading:
+            return getsource(program)
+
+    class Thinker(Restless):
+        def writes(self, fields: Sequence[str], *, as_json: bool) -> str:
+            with thinking:
+                return super().writes(fields, as_json=as_json)
+
+    monkeypatch.setattr("dspy.teleprompt.simba_utils.inspect.getsource", read)
+    optimizer = SimbaOptimizer(bsize=12, num_candidates=4, max_steps=1)
+    compiled(optimizer, inner=Thinker(), objective=PythonMetric(luck), threads=8)
+    assert reading.most == 1
+    assert thinking.most > 1
+
+
+class Crowd:
+    """How many threads were in here at once, each for a moment."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        time.sleep(0.05)
+
+    def __exit__(self, *raised: object) -> None:
+        with self._lock:
+            self._now -= 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from threading import Event
 from typing import Any, Final
 
 import dspy
 from dspy.teleprompt import SIMBA
 from dspy.teleprompt.simba_utils import append_a_rule
+from dspy.utils.callback import BaseCallback
 
 from bindu.dspy.engine import CountingEngine
 from bindu.dspy.engine.parallel import start_daemon
@@ -87,17 +89,36 @@ class SimbaOptimizer:
 
 
 def _side_by_side(strategy: Callable[..., bool]) -> Callable[..., bool]:
-    """Begin a reflection and let the program that it rewrites wait for it when it is first asked something."""
+    """Begin a reflection and let the program that it rewrites wait for it when it is first asked something.
 
-    def reflect(bucket: list[Any], system: dspy.Module, **given: Any) -> None:
+    It is begun once its model is asked: what comes before reads the program's source, and Python 3.11 fails at random
+    when two threads do that at once (https://github.com/python/cpython/issues/106905).
+    """
+
+    def reflect(asking: Event, bucket: list[Any], system: dspy.Module, **given: Any) -> None:
         try:
-            strategy(bucket, system, **given)
+            with dspy.context(callbacks=[*dspy.settings.callbacks, _Tell(asking)]):
+                strategy(bucket, system, **given)
         except Exception as error:  # noqa: BLE001 - a candidate without a new rule, as DSPy has it; the engine counts it
             logger.debug("A reflection failed: %s", error)
+        finally:
+            asking.set()
 
     @wraps(strategy)
     def begin(bucket: list[Any], system: dspy.Module, **given: Any) -> bool:
-        rewriting(system, start_daemon(lambda: reflect(bucket, system, **given)))
+        asking = Event()
+        rewriting(system, start_daemon(lambda: reflect(asking, bucket, system, **given)))
+        asking.wait()
         return True
 
     return begin
+
+
+class _Tell(BaseCallback):
+    """Says when a language model is asked."""
+
+    def __init__(self, asking: Event) -> None:
+        self._asking = asking
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self._asking.set()
