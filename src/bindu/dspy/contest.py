@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from bindu.dspy.feedback import is_anonymous
-from bindu.dspy.support import Reading, RuleSupport
+from bindu.dspy.support import MANY, Reading, RuleSupport
 
 __all__ = ["settle"]
 
@@ -78,8 +78,8 @@ def _believed(one: RuleSupport, witnesses: int) -> RuleSupport:
 
 
 def _confirmed(one: RuleSupport) -> RuleSupport:
-    """Believe orders only if ratings clearly confirm them."""
-    if _overall(one) >= _CLEARLY:
+    """Believe orders of few only if ratings clearly confirm them."""
+    if _overall(one) >= _CLEARLY or one.raters > MANY * (one.raters + one.others):
         return one
     reason = f"Nobody says so but in orders; to all others it is worth {one.overall:+.3f} ± {one.overall_error:.3f}."
     return replace(one, verdict="drop", reason=reason)

@@ -17,7 +17,8 @@ _ORDERS: Final = tuple(
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
         r"(?:^|[.!?,:;]\s*)(?:please\s+)?(?:always|never)\s+\w+",
-        r"\b(?:you|answers?|repl(?:y|ies)|responses?|bot|assistant|model)\s+(?:must|should|shall|ha(?:s|ve) to)\b",
+        r"\b(?:you|answers?|repl(?:y|ies)|responses?|bot|assistant|model)\s+(?:must|should|shall|ha(?:s|ve) to)\b"
+        r"(?! have\b)",
         r"\b(?:from now on|in (?:every|each|all) (?:answer|reply|response)s?)\b",
     )
 )

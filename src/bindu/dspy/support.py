@@ -15,7 +15,7 @@ from bindu.dspy.feedback import is_anonymous
 from bindu.dspy.models import Interaction
 from bindu.dspy.rubric import RubricRule
 
-__all__ = ["Reading", "RuleSupport", "cap_raters", "most_wanted", "weigh_rules"]
+__all__ = ["MANY", "Reading", "RuleSupport", "cap_raters", "most_wanted", "weigh_rules"]
 
 Floats = NDArray[np.float64]
 _Person = tuple[str, str]  # a rater, and the task or conversation of one whom nobody knows
@@ -25,7 +25,7 @@ _NOBODY: Final[frozenset[_Person]] = frozenset()
 _NEEDED: Final = 0.135  # where as many ask for it as for the mean rule; in proportion to how many ask
 _NEEDED_AT_MOST: Final = 0.3
 _BENEFIT: Final = 1.28  # standard errors in its favour: the upper end of a two-sided 80 % interval
-_MANY: Final = 0.2  # of all raters: these are not few, and too many to be left out
+MANY: Final = 0.2  # of all raters: these are not few, and too many to be left out
 _INFORMATION: Final = 4.0  # raters * share that keep * share that break the rule, beside all else; less says nothing
 _ALIKE: Final = 0.5  # correlation of two rules that say the same or the opposite, as an erring judge sees them
 _PRIOR: Final = 10.0  # raters: how many it takes to believe that another rule matters (ridge)
@@ -184,7 +184,7 @@ def _judge(found: RuleSupport, everybody: int) -> RuleSupport:
         worth = f"the ratings of {found.others} others tell too little to speak against it"
     if not found.rule.task_ids:
         return replace(found, reason=f"A person wrote it; {worth}.")
-    if found.raters > _MANY * everybody:
+    if found.raters > MANY * everybody:
         return replace(found, reason=f"{asked}, which is not few; {worth}.")
     if found.difference + _BENEFIT * found.error < found.needed:
         reason = f"{asked}, but {worth}, and a wish of so many should be worth {found.needed:.3f}."

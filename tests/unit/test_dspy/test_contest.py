@@ -103,6 +103,12 @@ def test_what_only_orders_ask_for_has_to_be_clearly_confirmed_by_all_others(over
     assert found.verdict == expected
 
 
+@pytest.mark.parametrize(("raters", "expected"), [(20, "drop"), (21, "keep")])
+def test_what_a_fifth_of_all_raters_order_is_no_wish_of_few(raters: int, expected: str) -> None:
+    (found,) = settle([support(OTHER, raters=raters)], readings(), {}, frozenset(OTHER.task_ids))
+    assert found.verdict == expected
+
+
 def test_what_was_learned_without_words_stays_as_it_was_weighed() -> None:
     weighed = [support(OTHER, worth=-1), support(FOR, worth=-1, verdict="drop")]
     assert settle(weighed, [], {}, frozenset()) == weighed

@@ -106,6 +106,8 @@ def test_orders_are_told(comment: str) -> None:
     [
         "They never asked which order I meant",
         "I always wait for weeks",
+        "You should have told me the price",
+        "They must have misread me, you must have misread me",
         "Nobody told me whether there is a fee",
         "Cold. Nobody seems to care about my trouble",
         "I had to ask twice how long it takes",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bindu.dspy.models import Interaction
-from bindu.dspy.splits import Conversation, conversations_of, count_raters, split_conversations
+from bindu.dspy.splits import Conversation, by_person, conversations_of, count_raters, folds, split_conversations
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -168,3 +168,18 @@ def test_a_conversation_that_grew_is_still_the_one_that_was_spent() -> None:
 def test_somebody_called_anonymous_something_is_somebody() -> None:
     rows = [row(n, rater="anonymous-ann") for n in range(3)]
     assert count_raters(conversations_of(rows)) == 1
+
+
+@given(ROWS, st.integers(2, 5))
+def test_folds_share_nobody_and_lose_nothing(rows: list[Interaction], number: int) -> None:
+    conversations = conversations_of(rows)
+    parts = folds(conversations, number)
+    assert len(parts) == number
+    assert sorted(one.id for part in parts for one in part) == sorted(one.id for one in conversations)
+    assert all([one.last_at for one in part] == sorted(one.last_at for one in part) for part in parts)
+    sizes = [sum(len(one.rows) for one in part) for part in parts]
+    groups = [sum(len(one.rows) for one in group) for group in by_person(conversations)]
+    if max(groups, default=0) * number <= sum(sizes):
+        people = [set[str]().union(*(one.raters for one in part)) for part in parts]
+        assert sum(map(len, people)) == len(set[str]().union(*people))
+        assert max(sizes) - min(sizes) <= max(groups, default=0)
