@@ -148,7 +148,7 @@ async def test_proposing_the_active_prompt_again_is_unchanged_and_costs_no_proof
     assert run.outcome == "unchanged"
     assert run.reason is not None
     assert "no new prompt" in run.reason
-    assert run.calls == run.details["calls"]["judge"] + 4  # the preflight and three rubrics; calibration, no answer
+    assert run.calls == run.details["calls"]["judge"] + 6  # the preflight and five rubrics; calibration, no answer
     assert "gate" not in run.details
     assert await is_stable(storage)
 

@@ -96,7 +96,7 @@ def test_a_reflector_that_nobody_can_read_leaves_the_prompt_as_it_is() -> None:
 
 def test_reflections_think_side_by_side_and_read_the_program_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python 3.11 fails at random when two threads parse a source at once."""
-    reading, thinking = Crowd(), Crowd()
+    reading, thinking = Crowd(0.01), Crowd(0.5)
     getsource = inspect.getsource
 
     def read(program: type) -> str:
@@ -116,10 +116,11 @@ def test_reflections_think_side_by_side_and_read_the_program_one_by_one(monkeypa
 
 
 class Crowd:
-    """How many threads were in here at once, each for a moment."""
+    """How many threads were in here at once, each for so many seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, stay: float) -> None:
         self.most = 0
+        self._stay = stay
         self._now = 0
         self._lock = threading.Lock()
 
@@ -127,7 +128,7 @@ class Crowd:
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
-        time.sleep(0.05)
+        time.sleep(self._stay)
 
     def __exit__(self, *raised: object) -> None:
         with self._lock:
