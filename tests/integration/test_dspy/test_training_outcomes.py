@@ -58,7 +58,7 @@ def dead(asked: str, number: int) -> Exception:
     return lm15.AuthError("no such key")
 
 
-LEARNED = 6  # calls after which the rubrics are there: one fails only when every try does
+LEARNED = 6  # calls of the preflight and of five rubrics, none of which a run can do without
 
 
 def half_dead(asked: str, number: int) -> Exception | None:
