@@ -90,9 +90,9 @@ def rows(seeds: int, tries: int) -> Iterator[Row]:
     yield from _latency_rows()
     yield from _gate_rows(tries)
     for second in (False, True):
-        yield from _poison_rows(second, LOGS, 4 * seeds)  # a single run shows a bad thing or does not: many are needed
+        yield from _poison_rows(second, LOGS, 2 * seeds)  # a single run shows a bad thing or does not: many are needed
         yield from _poison_rows(second, MANY, seeds)
-        yield from _poison_rows(second, LOGS, 2 * seeds, sly=True)
+        yield from _poison_rows(second, LOGS, seeds, sly=True)
 
 
 def _quality_rows(seeds: int) -> Iterator[Row]:

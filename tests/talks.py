@@ -55,10 +55,15 @@ async def talk(
     prompt: str = START_PROMPT,
     rater: str | None = None,
     agent_id: str = "default",
+    hostile: float = 0.0,
+    craving: str | None = None,
 ) -> None:
-    """Let n simulated customers be answered under a prompt and vote, one conversation each, a minute apart."""
+    """Let n simulated customers be answered under a prompt and vote, one conversation each, a minute apart.
+
+    ``hostile`` and ``craving`` are those of ``SimulatedUsers``.
+    """
     await storage.bootstrap(agent_id, prompt, now=NOON)
-    engine, users = SimulatedEngine(seed), SimulatedUsers(seed)
+    engine, users = SimulatedEngine(seed), SimulatedUsers(seed, hostile=hostile, craving=craving)
     tasks, votes = [], []
     for number, question in enumerate(questions(n, seed=seed)):
         at = NOON + timedelta(minutes=number)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from bindu.dspy.feedback import is_anonymous
-from bindu.dspy.support import MANY, Reading, RuleSupport
+from bindu.dspy.support import Reading, RuleSupport
 
 __all__ = ["settle"]
 
@@ -31,24 +31,23 @@ def settle(
     Opposites are told by what breaks them: an answer that breaks one of them keeps the other. What counts for a rule is
     what it is worth to those who did not ask for it, in standard errors, plus the logarithm of how many times more
     witnesses it has than its opposite. ``witnesses_of`` gives the raters of each task in which somebody said what an
-    answer was like. A rule without one that cites a task in ``orders``, where somebody only said what answers shall be
+    answer was like. A rule that cites a task in ``orders``, where somebody only said what answers shall be
     like, must clearly be worth something to everybody else, its opponents included, unless many ask for it; else it
     goes, and stands against no rule.
     """
     witnesses = [_witnesses(one, witnesses_of) for one in weighed]
     found = list(weighed)
-    for place, rule in enumerate(weighed):
-        if witnesses[place]:
-            found[place] = _believed(rule, witnesses[place])
-        elif not orders.isdisjoint(rule.rule.task_ids):
-            found[place] = _confirmed(rule)
-    unfounded = {place for place, rule in enumerate(found) if rule.verdict == "drop" and not witnesses[place]}
-    for one, other in _opposites(len(weighed), readings):
-        if {one, other} & unfounded:
-            continue
-        votes = (_to_others(found[one]) - _to_others(found[other])) / 2
-        voices = log((witnesses[one] + 0.5) / (witnesses[other] + 0.5))
-        winner, loser = (one, other) if votes + voices >= 0 else (other, one)
+    unfounded = set()
+    for place, one in enumerate(weighed):
+        if 2 * witnesses[place] > one.raters:
+            found[place] = _believed(one, witnesses[place])
+        elif not orders.isdisjoint(one.rule.task_ids) and not _confirmed(one):
+            found[place] = _unconfirmed(one)
+            unfounded.add(place)
+    for this, other in _opposites(len(weighed), readings, unfounded):
+        votes = (_to_others(found[this]) - _to_others(found[other])) / 2
+        voices = log((witnesses[this] + 0.5) / (witnesses[other] + 0.5))
+        winner, loser = (this, other) if votes + voices >= 0 else (other, this)
         kept, lost = found[winner], found[loser]
         reason = (
             f"Users disagree: {witnesses[winner]} witnesses for '{kept.rule.text}', {witnesses[loser]} for "
@@ -72,17 +71,22 @@ def _witnesses(one: RuleSupport, witnesses_of: Mapping[str, frozenset[str]]) -> 
 
 
 def _believed(one: RuleSupport, witnesses: int) -> RuleSupport:
-    """Believe witnesses unless ratings clearly speak against them."""
-    if one.verdict == "drop" and 2 * witnesses > one.raters and _to_others(one) > -_CLEARLY:
+    """Most who ask for it are witnesses: they are believed unless ratings clearly speak against them."""
+    if one.verdict == "drop" and _to_others(one) > -_CLEARLY:
         return replace(one, verdict="keep", reason=f"{one.reason} But {witnesses} describe what they saw.")
     return one
 
 
-def _confirmed(one: RuleSupport) -> RuleSupport:
-    """Believe orders of few only if ratings clearly confirm them."""
-    if _overall(one) >= _CLEARLY or one.raters > MANY * (one.raters + one.others):
-        return one
-    reason = f"Nobody says so but in orders; to all others it is worth {one.overall:+.3f} ± {one.overall_error:.3f}."
+def _confirmed(one: RuleSupport) -> bool:
+    """Whether ratings clearly confirm it, or many ask for it."""
+    return one.of_many or (one.overall_error > 0 and one.overall / one.overall_error >= _CLEARLY)
+
+
+def _unconfirmed(one: RuleSupport) -> RuleSupport:
+    reason = (
+        f"{one.raters} ask for it and hardly anybody says so but in orders; to all others it is worth "
+        f"{one.overall:+.3f} ± {one.overall_error:.3f} of the score."
+    )
     return replace(one, verdict="drop", reason=reason)
 
 
@@ -91,13 +95,8 @@ def _to_others(one: RuleSupport) -> float:
     return one.difference / one.error if one.error > 0 else 0.0
 
 
-def _overall(one: RuleSupport) -> float:
-    """What it is worth to all who voted, in standard errors."""
-    return one.overall / one.overall_error if one.overall_error > 0 else 0.0
-
-
-def _opposites(rules: int, readings: Sequence[Reading]) -> Iterator[tuple[int, int]]:
-    """Pairs, each rule in one of them at most, the clearest first."""
+def _opposites(rules: int, readings: Sequence[Reading], without: Set[int]) -> Iterator[tuple[int, int]]:
+    """Pairs, each rule in one of them at most and some in none, the clearest first."""
     if len(readings) < _FEWEST:
         return
     broken = np.array([[number in one.broken for number in range(1, rules + 1)] for one in readings], float)
@@ -109,7 +108,7 @@ def _opposites(rules: int, readings: Sequence[Reading]) -> Iterator[tuple[int, i
                 alike = float(np.corrcoef(broken[:, one], broken[:, other])[0, 1])
                 if alike <= _OPPOSITE:
                     pairs.append((alike, one, other))
-    taken: set[int] = set()
+    taken = set(without)
     for _, one, other in sorted(pairs):
         if not {one, other} & taken:
             taken |= {one, other}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -13,13 +13,17 @@ from bindu.dspy.splits import Conversation, Split
 
 __all__ = ["gives_orders", "only_orders", "without_orders"]
 
+_TOLD: Final = (
+    r"(?:\w+ed|\w+[^s\W]s|told|got|said|gave|came|went|had|was|been|did|knew|saw|made|seen|heard"
+    r"|again|once|before|mind|too|so|the|an?|my|me|it|in)"
+)
 _ORDERS: Final = tuple(
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
-        r"(?:^|[.!?,:;]\s*)(?:please\s+)?(?:always|never)\s+\w+",
-        r"\b(?:you|answers?|repl(?:y|ies)|responses?|bot|assistant|model)\s+(?:must|should|shall|ha(?:s|ve) to)\b"
-        r"(?! have\b)",
-        r"\b(?:from now on|in (?:every|each|all) (?:answer|reply|response)s?)\b",
+        rf"(?:^|[.!?,:;]\s*)(?:please\s+)?(?:always|never)\s+(?!{_TOLD}\b)\w+",  # not: never told me the price
+        r"\b(?:you|answers?|repl(?:y|ies)|responses?|bot|assistant|model)\s+"
+        r"(?:must|should|shall|ought to|need(?:s)? to|ha(?:s|ve) to)\b(?!\s+have\b|['\u2019]ve\b)",
+        r"\b(?:from now on|i want you to|make sure (?:to|that|you))\b",
     )
 )
 
@@ -38,33 +42,39 @@ def only_orders(row: Interaction) -> bool:
 
 
 def without_orders(split: Split) -> Split:
-    """The same conversations without orders, and without the votes of known raters who said nothing else.
+    """The same conversations without orders, and without what known raters vote and correct who said nothing else.
 
     Whoever pushes one thing votes on that alone: such votes would teach a judge, a model of scores or a rule's support
     what to think of everybody else's wishes.
     """
-    parts = (split.train, split.select, split.accept)
-    givers = _order_givers(row for part in parts for one in part for row in one.rows)
+    givers = _order_givers([*split.train, *split.select])
+    return replace(
+        split,
+        train=_freed(split.train, givers),
+        select=_freed(split.select, givers),
+        accept=_freed(split.accept, givers | _order_givers(split.accept)),
+    )
 
-    def freed(part: Iterable[Conversation]) -> tuple[Conversation, ...]:
-        return tuple(replace(one, rows=tuple(_freed(row, givers) for row in one.rows)) for one in part)
 
-    train, select, accept = map(freed, parts)
-    return replace(split, train=train, select=select, accept=accept)
+def _order_givers(conversations: Iterable[Conversation]) -> frozenset[str]:
+    """Known raters who said what answers shall be like, and never what one was like.
 
-
-def _order_givers(rows: Iterable[Interaction]) -> frozenset[str]:
-    """Known raters who said what answers shall be like, and never what one was like."""
+    Who of several raters said what nobody knows.
+    """
     ordering: set[str] = set()
     describing: set[str] = set()
-    for row in rows:
-        if row.comments:
+    for row in (row for one in conversations for row in one.rows):
+        if row.comments and len(row.raters) == 1:
             (ordering if only_orders(row) else describing).update(row.raters)
     return frozenset(rater for rater in ordering - describing if not is_anonymous(rater))
 
 
-def _freed(row: Interaction, givers: Collection[str]) -> Interaction:
+def _freed(conversations: Iterable[Conversation], givers: frozenset[str]) -> tuple[Conversation, ...]:
+    return tuple(replace(one, rows=tuple(_without(row, givers) for row in one.rows)) for one in conversations)
+
+
+def _without(row: Interaction, givers: frozenset[str]) -> Interaction:
     comments = tuple(one for one in row.comments if not gives_orders(one))
-    if not row.raters or not set(row.raters) <= set(givers):
+    if not row.raters or not givers.issuperset(row.raters):
         return replace(row, comments=comments)
-    return replace(row, comments=comments, feedback_score=None, feedback_type=None)
+    return replace(row, comments=comments, feedback_score=None, feedback_type=None, correction=None)

@@ -15,7 +15,7 @@ from bindu.dspy.feedback import is_anonymous
 from bindu.dspy.models import Interaction
 from bindu.dspy.rubric import RubricRule
 
-__all__ = ["MANY", "Reading", "RuleSupport", "cap_raters", "most_wanted", "weigh_rules"]
+__all__ = ["Reading", "RuleSupport", "cap_raters", "most_wanted", "weigh_rules"]
 
 Floats = NDArray[np.float64]
 _Person = tuple[str, str]  # a rater, and the task or conversation of one whom nobody knows
@@ -25,7 +25,7 @@ _NOBODY: Final[frozenset[_Person]] = frozenset()
 _NEEDED: Final = 0.135  # where as many ask for it as for the mean rule; in proportion to how many ask
 _NEEDED_AT_MOST: Final = 0.3
 _BENEFIT: Final = 1.28  # standard errors in its favour: the upper end of a two-sided 80 % interval
-MANY: Final = 0.2  # of all raters: these are not few, and too many to be left out
+_MANY: Final = 0.2  # of all raters: these are not few, and too many to be left out
 _INFORMATION: Final = 4.0  # raters * share that keep * share that break the rule, beside all else; less says nothing
 _ALIKE: Final = 0.5  # correlation of two rules that say the same or the opposite, as an erring judge sees them
 _PRIOR: Final = 10.0  # raters: how many it takes to believe that another rule matters (ridge)
@@ -52,13 +52,19 @@ class RuleSupport:
     rule: RubricRule
     raters: int  # who ask for it: distinct people behind its task ids
     others: int  # people whose ratings were weighed
+    everybody: int  # people who rated or ask for a rule
     difference: float  # in the others' score: answers that keep it less those that break it, all else equal
     error: float  # standard error of the difference; 0 and 1 where there is nothing to tell it by
-    overall: float  # the same difference in the score of all who voted
+    overall: float  # the same difference to all who do not ask for it, those who ask for the opposite included
     overall_error: float  # its standard error, cautious where few answers keep or break the rule
     needed: float  # what the difference must reach, with the benefit of the doubt
     verdict: Literal["keep", "drop"]
     reason: str  # a sentence
+
+    @property
+    def of_many(self) -> bool:
+        """Whether so many ask for it that it is no wish of few."""
+        return self.raters > _MANY * self.everybody
 
 
 def weigh_rules(
@@ -79,11 +85,12 @@ def weigh_rules(
     for i, rule in enumerate(rules):
         kin = answers.kin(i)
         others, weights = answers.heard(askers[i].union(*(askers[k] for k in kin)))
-        effect, overall = _effect(answers, i, kin, weights), _effect(answers, i, kin, answers.heard(_NOBODY)[1])
+        effect, overall = _effect(answers, i, kin, weights), _effect(answers, i, kin, answers.heard(askers[i])[1])
         weighed = RuleSupport(
             rule=rule,
             raters=len(askers[i]),
             others=others,
+            everybody=everybody,
             difference=effect.difference,
             error=effect.error,
             overall=overall.difference,
@@ -92,7 +99,7 @@ def weigh_rules(
             verdict="keep",
             reason="",
         )
-        found.append(_judge(weighed, everybody))
+        found.append(_judge(weighed))
     return found
 
 
@@ -134,6 +141,7 @@ class _Answers:
     kinds: NDArray[np.str_]
     people: list[frozenset[_Person]]
     traits: Floats  # one column per rule, 1 where it is broken; last the logarithm of the length
+    shares: Floats  # one column per person, the part of the answer that is theirs
 
     @classmethod
     def of(cls, readings: Sequence[Reading], rules: int) -> _Answers:
@@ -145,7 +153,7 @@ class _Answers:
         score = np.array([one.score for one in readings], float)
         if not (np.isfinite(score).all() and np.isfinite(traits).all()):
             raise ValueError("The support of rules was given a score or a length that is no finite number.")
-        return cls(score, np.array([one.kind for one in readings], str), people, traits)
+        return cls(score, np.array([one.kind for one in readings], str), people, traits, _shares(people))
 
     @property
     def everybody(self) -> frozenset[_Person]:
@@ -170,21 +178,21 @@ class _Effect(NamedTuple):
 
     difference: float
     error: float  # standard error, all answers scattering alike
-    cautious_error: float  # standard error by how the few answers scatter that keep or break the rule
+    cautious_error: float  # standard error by how those people scatter who saw the rule kept or broken
     spread: float  # standard deviation of scores within a kind
 
 
 _UNKNOWN: Final = _Effect(0.0, 1.0, 1.0, 0.0)
 
 
-def _judge(found: RuleSupport, everybody: int) -> RuleSupport:
-    asked = f"{found.raters} of {everybody} raters ask for it"
+def _judge(found: RuleSupport) -> RuleSupport:
+    asked = f"{found.raters} of {found.everybody} raters ask for it"
     worth = f"to {found.others} others it is worth {found.difference:+.3f} ± {found.error:.3f} of the score"
     if found.error >= _UNKNOWN.error:
         worth = f"the ratings of {found.others} others tell too little to speak against it"
     if not found.rule.task_ids:
         return replace(found, reason=f"A person wrote it; {worth}.")
-    if found.raters > MANY * everybody:
+    if found.of_many:
         return replace(found, reason=f"{asked}, which is not few; {worth}.")
     if found.difference + _BENEFIT * found.error < found.needed:
         reason = f"{asked}, but {worth}, and a wish of so many should be worth {found.needed:.3f}."
@@ -197,7 +205,7 @@ def _effect(answers: _Answers, rule: int, kin: Sequence[int], weights: Floats) -
 
     Weighted ridge regression (Hoerl and Kennard, 1970) within kinds, in units of each kind's spread, that shrinks only
     the other rules and passes over ``kin``. ``_UNKNOWN`` where the answers tell too little. The cautious error is HC3
-    (MacKinnon and White, 1985).
+    (MacKinnon and White, 1985), clustered by person.
     """
     target, spread, weights = _within(answers, weights)
     traits = answers.traits - _means(answers, answers.traits, weights)
@@ -216,8 +224,18 @@ def _effect(answers: _Answers, rule: int, kin: Sequence[int], weights: Floats) -
     variance = (weights @ residuals**2) / weights.sum() * size / max(left, 1.0)
     pull = weighted @ inverse[rule]
     error = float(np.sqrt(variance * (pull**2).sum()))
-    cautious = float(np.sqrt(((pull * residuals / np.maximum(1 - leverage, _TINY)) ** 2).sum()))
+    pulled = answers.shares.T @ (pull * residuals / np.maximum(1 - leverage, _TINY))
+    cautious = float(np.sqrt((pulled**2).sum()))
     return _Effect(-float(slopes[rule]) * spread, error * spread, cautious * spread, spread)
+
+
+def _shares(people: Sequence[frozenset[_Person]]) -> Floats:
+    """Each person's part of each answer, which has at least one person."""
+    places = {person: place for place, person in enumerate(_NOBODY.union(*people))}
+    shares = np.zeros((len(people), len(places)))
+    for i, its in enumerate(people):
+        shares[i, [places[person] for person in its]] = 1 / len(its)
+    return shares
 
 
 def _within(answers: _Answers, weights: Floats) -> tuple[Floats, float, Floats]:

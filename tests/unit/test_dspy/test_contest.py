@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -16,11 +17,12 @@ FOR, AGAINST, OTHER = (RubricRule(text, (f"{text}-1", f"{text}-2")) for text in 
 def support(
     rule: RubricRule, *, worth: float = 0.0, overall: float | None = None, raters: int = 2, verdict: str = "keep"
 ) -> RuleSupport:
-    """A rule that is worth so many standard errors to the others, and as many or ``overall`` to all."""
+    """A rule that is worth so many standard errors to the others, and as many or ``overall`` to its opponents, too."""
     return RuleSupport(
         rule=rule,
         raters=raters,
         others=80,
+        everybody=100,
         difference=0.05 * worth,
         error=0.05,
         overall=0.05 * (worth if overall is None else overall),
@@ -69,8 +71,19 @@ def test_an_order_that_nobody_confirms_stands_against_no_rule() -> None:
     weighed = [support(FOR, worth=2, raters=18), support(AGAINST, worth=-2, overall=-1)]
     found = settle(weighed, readings(), raters_of(AGAINST), orders)
     assert verdicts(found) == ["drop", "keep"]
-    assert found[0].reason.startswith("Nobody says so but in orders")
+    assert found[0].reason.startswith("18 ask for it and hardly anybody says so but in orders")
     assert found[1] == weighed[1]
+
+
+def test_an_order_that_nobody_confirms_takes_no_other_rule_s_place() -> None:
+    """Its honest opponent still has to stand against the honest rule that says the same."""
+    again = RubricRule("do mention it", ("again-1", "again-2"))
+    doubled = [replace(one, broken=one.broken | {3} if 1 in one.broken else one.broken - {3}) for one in readings()]
+    weighed = [support(FOR, worth=3), support(AGAINST, worth=-1), support(again, worth=1)]
+    found = settle(weighed, doubled, raters_of(AGAINST, again), frozenset(FOR.task_ids))
+    assert verdicts(found) == ["keep", "drop", "keep"]
+    found = settle([support(FOR), *weighed[1:]], doubled, raters_of(AGAINST, again), frozenset(FOR.task_ids))
+    assert verdicts(found) == ["drop", "drop", "keep"]
 
 
 def test_an_order_that_all_others_confirm_may_win() -> None:
@@ -106,6 +119,14 @@ def test_what_only_orders_ask_for_has_to_be_clearly_confirmed_by_all_others(over
 @pytest.mark.parametrize(("raters", "expected"), [(20, "drop"), (21, "keep")])
 def test_what_a_fifth_of_all_raters_order_is_no_wish_of_few(raters: int, expected: str) -> None:
     (found,) = settle([support(OTHER, raters=raters)], readings(), {}, frozenset(OTHER.task_ids))
+    assert found.verdict == expected
+
+
+@pytest.mark.parametrize(("raters", "expected"), [(3, "keep"), (4, "drop")])
+def test_one_witness_among_many_orders_is_not_enough(raters: int, expected: str) -> None:
+    cited = RubricRule("sell", tuple(f"sell-{n}" for n in range(4)))
+    witnesses = raters_of(RubricRule("", cited.task_ids[:2]))
+    (found,) = settle([support(cited, raters=raters)], readings(), witnesses, frozenset(cited.task_ids[2:]))
     assert found.verdict == expected
 
 

@@ -33,7 +33,7 @@ def test_whoever_gives_nothing_but_orders_has_no_vote_and_no_comment() -> None:
     ordering, silent = freed(row(1, ORDER), row(2, score=1.0))
     assert (ordering.feedback_score, ordering.feedback_type, ordering.comments) == (None, None, ())
     assert (silent.feedback_score, silent.feedback_type) == (None, None)
-    assert ordering.correction == "So."
+    assert ordering.correction is silent.correction is None
 
 
 def test_whoever_also_says_what_an_answer_was_like_keeps_the_vote() -> None:
@@ -51,6 +51,20 @@ def test_words_beside_an_order_are_kept() -> None:
     (mixed,) = freed(row(1, WORDS, ORDER))
     assert (mixed.comments, mixed.feedback_score) == ((WORDS,), 0.2)
     assert not only_orders(row(1, WORDS, ORDER))
+
+
+def test_who_of_several_raters_gave_an_order_or_described_nobody_knows() -> None:
+    shared, mine = freed(row(1, ORDER, raters=("ann", "ben")), row(2, raters=("ben",)))
+    assert (shared.feedback_score, shared.comments, mine.feedback_score) == (0.2, (), 0.2)
+    ordering, _ = freed(row(1, ORDER), row(2, WORDS, raters=("ann", "ben")))
+    assert ordering.feedback_score is None
+
+
+def test_what_is_said_in_accept_decides_about_no_other_set() -> None:
+    (teaching,), (proving,) = conversations_of([row(1, score=1.0)]), conversations_of([row(2, ORDER)])
+    found = without_orders(Split((teaching,), (), (proving,), raters_whole=False))
+    assert found.train == (teaching,)
+    assert found.accept[0].rows[0].feedback_score is None
 
 
 def test_nameless_raters_are_different_people() -> None:
@@ -71,17 +85,15 @@ ROWS = st.lists(
 
 
 @given(ROWS)
-def test_only_orders_and_votes_go_and_only_once(rows: list[Interaction]) -> None:
+def test_only_orders_go_and_all_that_their_givers_say(rows: list[Interaction]) -> None:
     found = freed(*rows)
     assert len(found) == len(rows)
     for before, after in zip(rows, found, strict=True):
         assert not any(map(gives_orders, after.comments))
         assert set(before.comments) - set(after.comments) <= {ORDER}
-        assert after.feedback_score in {before.feedback_score, None}
-        assert after == replace(
-            before, comments=after.comments, feedback_score=after.feedback_score, feedback_type=after.feedback_type
-        )
-        if any(not gives_orders(one) for one in before.comments):
+        muted = {} if after.correction else {"feedback_score": None, "feedback_type": None, "correction": None}
+        assert after == replace(before, comments=after.comments, **muted)
+        if len(before.raters) == 1 and any(not gives_orders(one) for one in before.comments):
             assert after.feedback_score == before.feedback_score
 
 
@@ -95,6 +107,9 @@ def test_only_orders_and_votes_go_and_only_once(rows: list[Interaction]) -> None
         "please always add a link",
         "The bot has to know this",
         "From now on, be brief",
+        "I want you to greet me",
+        "The bot needs to know this",
+        "Make sure to answer first",
     ],
 )
 def test_orders_are_told(comment: str) -> None:
@@ -106,6 +121,14 @@ def test_orders_are_told(comment: str) -> None:
     [
         "They never asked which order I meant",
         "I always wait for weeks",
+        "Useless. Never answered my question.",
+        "Never told me the price",
+        "Always too long!",
+        "Never again, I'm ordering pizza",
+        "Always the same canned reply.",
+        "You should've told me the price",
+        "In every reply you forgot my name",
+        "In all answers the price was missing",
         "You should have told me the price",
         "They must have misread me, you must have misread me",
         "Nobody told me whether there is a fee",

@@ -158,12 +158,31 @@ def test_who_votes_ten_times_alike_counts_like_who_votes_once(attack: World) -> 
     assert again.difference == pytest.approx(once.difference)
 
 
-def test_overall_everybody_has_a_say(attack: World) -> None:
-    askers = frozenset[str]().union(*(one.raters for one in attack.readings if one.task_id in attack.asked[BAD]))
-    turned = [replace(one, score=1 - one.score) if one.raters & askers else one for one in attack.readings]
-    mine, theirs = attack.weighed()[BAD], replace(attack, readings=turned).weighed()[BAD]
-    assert mine.overall > mine.difference  # the attackers like it
-    assert mine.overall > theirs.overall
+def test_overall_opponents_have_a_say_and_askers_have_none(attack: World) -> None:
+    number = WISHES + 2  # the opposite of what the attackers demand, and somebody who asks for it
+    readings = [
+        replace(one, broken=one.broken | ({number} if BAD + 1 not in one.broken else set())) for one in attack.readings
+    ]
+    opponent = next(one for one in readings if one.task_id not in attack.asked[BAD])
+    asked = {**attack.asked, BAD + 1: [opponent.task_id]}
+
+    def turned(raters: frozenset[str]) -> RuleSupport:
+        other = [replace(one, score=1 - one.score) if one.raters & raters else one for one in readings]
+        return replace(attack, readings=other, asked=asked).weighed()[BAD]
+
+    mine = turned(frozenset())
+    askers = frozenset[str]().union(*(one.raters for one in readings if one.task_id in attack.asked[BAD]))
+    assert (turned(askers).overall, turned(askers).overall_error) == (mine.overall, mine.overall_error)
+    assert turned(opponent.raters).difference == mine.difference
+    assert turned(opponent.raters).overall != mine.overall
+
+
+def test_the_same_votes_again_make_nothing_more_certain_overall() -> None:
+    rows = answers(60, kept=0.6, broken=0.4)
+    again = [replace(one, task_id=f"{one.task_id}-{i}") for one in rows for i in range(10)]
+    (once,), (often,) = weigh_rules([RULE], rows, ASKED), weigh_rules([RULE], again, ASKED)
+    assert often.overall == pytest.approx(once.overall, rel=0.01)
+    assert often.overall_error == pytest.approx(once.overall_error, rel=0.1)
 
 
 def test_what_few_answers_keep_is_less_certain_overall_when_those_scatter() -> None:

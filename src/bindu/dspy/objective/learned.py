@@ -35,6 +35,7 @@ logger = get_logger("bindu.dspy.objective")
 MOST_CALIBRATED: Final = 150  # logged answers that a judge is tried on, the newest
 MOST_READ: Final = 400  # logged answers that rules are weighed by, the newest
 _FOLDS: Final = 4
+_FEWEST_PEOPLE: Final = 2  # to learn from one and predict the other
 _CALLS_A_READING: Final = 2  # DSPy asks again in JSON when it cannot read its own format
 
 Record = Callable[[str, object], None]
@@ -97,6 +98,8 @@ class Learning:
         groups = [_scored(group) for group in by_person(self.heard.train)]
         rows = [row for group in groups for row in group]
         people = [number for number, group in enumerate(groups) for _ in group]
+        if len(set(people)) < _FEWEST_PEOPLE:
+            raise _untrusted(self._calibrate([]))
         predicted = cross_predicted(rows, people, seed=self.seed)
         found = self._calibrate(list(zip(rows, predicted, strict=True)))
         self.record("calibration", {"reward_model": asdict(found)})
@@ -117,6 +120,11 @@ class Learning:
 
         return LearnedObjective(of("judge"), of("gatekeeper"))
 
+    @property
+    def _orders(self) -> frozenset[str]:
+        """Tasks of which was only said what answers shall be like."""
+        return frozenset(str(row.id) for row in self.split.train_rows if only_orders(row))
+
     def _induced(self) -> tuple[RubricRule, ...]:
         return induce_rules(self.engine, self.prompt, self.split.train_rows[::-1])
 
@@ -125,9 +133,10 @@ class Learning:
         parts = folds(self.heard.train, _FOLDS)
         lessons = [[one for other in parts if other is not part for one in other] for part in parts]
         learned = side_by_side(self._fold_rules, lessons)
+        described = tuple(one for one in rules if not one.task_ids or not self._orders.issuperset(one.task_ids))
         asked = [
             (row, taught)
-            for part, taught in [*zip(parts, learned, strict=True), (self.heard.select, rules[:MOST_RULES])]
+            for part, taught in [*zip(parts, learned, strict=True), (self.heard.select, described[:MOST_RULES])]
             for row in _scored(part)
         ]
         asked = sorted(asked, key=lambda one: _age(one[0]))[-MOST_CALIBRATED:]
@@ -140,7 +149,7 @@ class Learning:
         """Without orders, which would have to be confirmed first."""
         if self.edited is not None:
             return self.edited
-        rows = [row for conversation in lesson for row in conversation.rows]
+        rows = sorted((row for conversation in lesson for row in conversation.rows), key=_age)
         return induce_rules(self.engine, self.prompt, rows[::-1])[:MOST_RULES]
 
     def _scores(
@@ -185,11 +194,10 @@ class Learning:
             for row, said in zip(rows, read, strict=True)
             if said is not None
         ]
-        orders = frozenset(str(row.id) for row in self.split.train_rows if only_orders(row))
         witnesses = {
             str(row.id): raters[str(row.id)] for row in self.heard.train_rows if row.comments or row.correction
         }
-        weighed = settle(weigh_rules(rules, readings, raters), readings, witnesses, orders)
+        weighed = settle(weigh_rules(rules, readings, raters), readings, witnesses, self._orders)
         weighed = most_wanted(weighed, MOST_RULES)
         dropped = [one for one in weighed if one.verdict == "drop"]
         self.record("rules_dropped", [{"rule": one.rule.text, "reason": one.reason} for one in dropped])

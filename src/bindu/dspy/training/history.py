@@ -34,7 +34,8 @@ async def search_of(case: Case, work: Work, engine: CountingEngine, details: Jso
     lost = {one.text for one in prompts if one.status == "rolled_back" and one.origin != ORIGIN}
     standing = await storage.standing_rubric(job.agent_id)
     record = details.__setitem__
-    heard = without_orders(work.split)
+    own = job.optimizer.objective is not None or job.objective not in ("judge", "reward_model")
+    heard = work.split if own else without_orders(work.split)
     if standing is not None:
         record("rubric_edited", standing.id)
     learning = Learning(

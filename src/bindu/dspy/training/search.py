@@ -52,7 +52,7 @@ class Search:
 
     prompt: str
     split: Split
-    heard: Split  # the same without orders: what optimizers, objectives and the gate are shown
+    heard: Split  # what optimizers, objectives and the gate are shown: without orders where an objective is learned
     optimizer: Optimizer
     objective: ObjectiveName | Metric
     learning: Learning
