@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from statistics import fmean
 from typing import Final
 
 import dspy
@@ -155,10 +156,15 @@ class Learning:
     def _scores(
         self, role: Role, asked: Sequence[tuple[Interaction, tuple[RubricRule, ...]]]
     ) -> list[tuple[Interaction, float]]:
+        """What a judge says beyond the mean of its rubric: one rubric is harder to keep than another."""
         rubrics = dict.fromkeys(rules for _, rules in asked)
         judges = {rules: Judge(self.engine, Rubric(self.prompt, rules), role=role) for rules in rubrics}
         read = self._read([(row, judges[rules]) for row, rules in asked])
-        return [(row, said.score) for (row, _), said in zip(asked, read, strict=True) if said is not None]
+        scores: dict[tuple[RubricRule, ...], list[tuple[Interaction, float]]] = {rules: [] for rules in rubrics}
+        for (row, rules), said in zip(asked, read, strict=True):
+            if said is not None:
+                scores[rules].append((row, said.score))
+        return [(row, score - fmean(one for _, one in found)) for found in scores.values() for row, score in found]
 
     def _read(self, asked: Sequence[tuple[Interaction, Judge]]) -> list[Judgement | None]:
         """Judge logged answers without their rating and comment."""
