@@ -31,9 +31,9 @@ def settle(
     Opposites are told by what breaks them: an answer that breaks one of them keeps the other. What counts for a rule is
     what it is worth to those who did not ask for it, in standard errors, plus the logarithm of how many times more
     witnesses it has than its opposite. ``witnesses_of`` gives the raters of each task in which somebody said what an
-    answer was like. A rule that cites a task in ``orders``, where somebody only said what answers shall be
-    like, must clearly be worth something to everybody else, its opponents included, unless many ask for it; else it
-    goes, and stands against no rule.
+    answer was like. A rule most of whose raters are witnesses stays unless ratings clearly speak against it. Another
+    one that cites a task in ``orders``, where somebody only said what answers shall be like, must clearly be worth
+    something to everybody else, its opponents included, unless many ask for it; else it goes, and stands against none.
     """
     witnesses = [_witnesses(one, witnesses_of) for one in weighed]
     found = list(weighed)

@@ -183,7 +183,7 @@ class Learning:
         )
 
     def _supported(self, rules: tuple[RubricRule, ...]) -> tuple[RubricRule, ...]:
-        """Without the rules that few ask for and the ratings of all others speak against."""
+        """Of those that users' words and ratings bear out, the MOST_RULES that most people ask for."""
         rows = _scored([*self.heard.train, *self.heard.select])[-MOST_READ:]
         judge = Judge(self.engine, Rubric(self.prompt, rules))
         read = self._read([(row, judge) for row in rows])
