@@ -16,10 +16,13 @@ from pydantic_settings import SettingsError as SourceError
 __all__ = [
     "CanarySettings",
     "DspySettings",
+    "ProxySettings",
+    "ServerSettings",
     "Settings",
     "SettingsError",
     "StorageSettings",
     "TrainingSettings",
+    "WorkerSettings",
     "agent_or_default",
     "app_settings",
 ]
@@ -145,6 +148,43 @@ class TrainingSettings(_Section):
     seed: int = 0
 
 
+class ServerSettings(_Section):
+    """`bindu serve`: where it listens and what it takes."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)  # 0 takes a free one
+    require_key: bool = False  # of programs on this machine too
+    max_body: int = Field(default=2_000_000, ge=1_000)  # bytes of one request to the JSON API
+    max_batch: int = Field(default=1_000, ge=1)  # tasks of one request
+    rate_limit: str = "3000/second"  # per key, else per address
+    browser_rate_limit: str = "60/minute"  # per token's rater and address: what browsers send
+    token_hours: float = Field(default=24.0, gt=0, le=8766)  # that a feedback token is good for
+    origins: list[str] = ["*"]  # that browsers may send feedback from
+    open_metrics: bool = False  # /metrics needs no key
+
+
+class ProxySettings(_Section):
+    """The OpenAI-compatible proxy of `bindu serve`."""
+
+    upstream: str = "https://api.openai.com/v1"  # any OpenAI-compatible base URL
+    upstream_key: SecretStr | None = None  # None passes the caller's own on
+    timeout: float = Field(default=600.0, gt=0)  # seconds of silence from upstream
+    max_body: int = Field(default=50_000_000, ge=1_000)  # bytes of one request
+    spool_folder: str = Field(default=".bindu/spool", min_length=1)  # exchanges wait here for the database
+    spool_mb: int = Field(default=256, ge=1)  # when it is full, new exchanges are not recorded, and counted
+
+
+class WorkerSettings(_Section):
+    """`bindu worker`: the schedule without cron. Times are UTC."""
+
+    train: str = "0 2 * * *"  # five fields as in a crontab; empty switches the job off
+    canary: str = "0 * * * *"
+    optimizer: str = "simba"
+    strategy: str = "last_turn"
+    require_feedback: bool = True
+    lease_seconds: float = Field(default=30.0, ge=2, le=3600)  # after which another replica takes a silent one's job
+
+
 class DspySettings(_Section):
     """Everything of the improvement loop."""
 
@@ -159,6 +199,9 @@ class DspySettings(_Section):
     max_interactions_query_limit: int = Field(default=10_000, ge=1)
     canary: CanarySettings = Field(default_factory=CanarySettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    proxy: ProxySettings = Field(default_factory=ProxySettings)
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
 
 
 class Settings(BaseSettings):

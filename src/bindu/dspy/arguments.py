@@ -8,7 +8,16 @@ from uuid import UUID
 from bindu.dspy.errors import InvalidArgumentError, InvalidPromptError
 from bindu.dspy.models import DIGITS
 
-__all__ = ["check_limit", "checked_id", "checked_share", "checked_time", "is_storable", "optional_id", "shown"]
+__all__ = [
+    "as_uuid",
+    "check_limit",
+    "checked_id",
+    "checked_share",
+    "checked_time",
+    "is_storable",
+    "optional_id",
+    "shown",
+]
 
 _LONGEST_NUMBER = 128  # bits: any id that is a number
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)  # ids of version 7 count from here
@@ -45,6 +54,14 @@ def checked_id(value: object, name: str) -> str:
             f"{name} {shown(text)} holds a NUL character or a lone surrogate, which no database stores. Remove it."
         )
     return text
+
+
+def as_uuid(text: str) -> UUID | None:
+    """The UUID that a text is, None for any other text."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def optional_id(value: object, name: str) -> str | None:

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any, get_args
 from uuid import RFC_4122, UUID
 
 import msgspec
 from uuid_utils.compat import uuid7
 
-from bindu.dspy.arguments import checked_id, checked_time, optional_id, shown
+from bindu.dspy.arguments import as_uuid, checked_id, checked_time, optional_id, shown
 from bindu.dspy.errors import (
     InvalidFeedbackError,
     InvalidHistoryError,
     InvalidPromptError,
     UnknownTaskError,
 )
-from bindu.dspy.feedback import parse_feedback
-from bindu.dspy.models import Feedback, JsonObject, Serving, Task, TaskState
+from bindu.dspy.feedback import is_remark, parse_feedback
+from bindu.dspy.models import Feedback, FeedbackKind, JsonObject, Remark, Task, TaskState
 from bindu.dspy.promptcheck import normalize_prompt
 from bindu.dspy.storage import agent_named, get_storage, serving_or_raise
 
-__all__ = ["new_id", "record_feedback", "record_task"]
+__all__ = [
+    "Exchange",
+    "Opinion",
+    "new_id",
+    "read_exchange",
+    "read_feedback",
+    "record_feedback",
+    "record_task",
+    "store_exchanges",
+    "store_feedback",
+]
 
 STATES: tuple[TaskState, ...] = get_args(TaskState)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,6 +45,28 @@ LONGEST = 1e300  # milliseconds: more is no number to measure with
 SAYS = ("content", "parts", "tool_calls", "refusal")  # a refused answer may have no content
 
 _SERVED = "prompt is the dictionary that select_prompt_with_canary returned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """A task that was checked; ``default`` is the text that was served without the database, if one was."""
+
+    task: Task  # prompt_id 0 means whichever prompt is active when it is stored
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """Feedback that was checked, on a task that is still to be found."""
+
+    task_id: str
+    vote: tuple[FeedbackKind, float] | None  # None when somebody only said something
+    data: JsonObject
+    comment: str | None
+    correction: str | None
+    rater_id: str
+    idempotency_key: str | None
+    at: datetime | None
 
 
 async def record_task(
@@ -55,34 +89,78 @@ async def record_task(
     belongs to the active prompt. Recording the same ``task_id`` again changes nothing. Raises InvalidHistoryError,
     InvalidPromptError, InvalidArgumentError, NoActivePromptError, UnknownPromptError.
     """
+    exchange = read_exchange(
+        history,
+        prompt=prompt,
+        prompt_id=prompt_id,
+        task_id=task_id,
+        unit_id=unit_id,
+        context_id=context_id,
+        state=state,
+        usage=usage,
+        latency_ms=latency_ms,
+        agent_id=agent_id,
+        now=now,
+    )
+    [stored] = await store_exchanges([exchange])
+    return stored
+
+
+def read_exchange(
+    history: Sequence[Mapping[str, Any]],
+    *,
+    prompt: Mapping[str, Any] | None = None,
+    prompt_id: int | None = None,
+    task_id: UUID | str | int | None = None,
+    unit_id: UUID | str | int | None = None,
+    context_id: UUID | str | int | None = None,
+    state: str = "completed",
+    usage: Mapping[str, Any] | None = None,
+    latency_ms: float | None = None,
+    agent_id: str | None = None,
+    now: datetime | None = None,
+) -> Exchange:
+    """Check what ``record_task`` is given, without the database; raises what it raises but for unknown prompts."""
     served = _served(prompt)
     at, agent = checked_time(now), agent_named(agent_id or served.get("agent_id"))
     if agent != served.get("agent_id", agent):
         raise InvalidPromptError(f"The prompt was selected for agent '{served['agent_id']}', not for '{agent}'.")
-    messages = _checked_history(history)
-    known_state = _checked_state(state)
     if latency_ms is not None and not (isinstance(latency_ms, int | float) and 0 <= latency_ms <= LONGEST):
         raise InvalidHistoryError(f"latency_ms is a time in milliseconds, not {shown(latency_ms)}.")
     ours, theirs = _ids(task_id, at)
-    unit, context = optional_id(unit_id, "unit_id"), optional_id(context_id, "context_id")
-    storage = await get_storage()
+    number = _prompt_number(prompt, prompt_id)
+    unit = optional_id(unit_id, "unit_id") or optional_id(served.get("unit_id"), "unit_id")
     task = Task(
         agent_id=agent,
         id=ours,
         external_id=theirs,
-        prompt_id=await _prompt_id(agent, prompt, prompt_id),
-        history=messages,
-        state=known_state,
-        unit_id=unit or optional_id(served.get("unit_id"), "unit_id"),
-        context_id=context,
+        prompt_id=number or 0,
+        history=_checked_history(history),
+        state=_checked_state(state),
+        unit_id=unit,
+        context_id=optional_id(context_id, "context_id"),
         experiment_id=served.get("experiment_id"),
         epoch=served.get("epoch") or 0,
         usage=None if usage is None else _plain(usage, InvalidHistoryError, "The usage"),
         latency_ms=latency_ms,
         created_at=at,
     )
-    [stored] = await storage.add_tasks([task])
-    return stored
+    text = None if number is not None or prompt is None else str(prompt.get("prompt_text", ""))
+    return Exchange(task=task, default=text)
+
+
+async def store_exchanges(exchanges: Sequence[Exchange]) -> list[UUID]:
+    """Store exchanges of one agent in one transaction, and return their ids in order."""
+    known: dict[str | None, int] = {}
+    tasks = []
+    for exchange in exchanges:
+        task = exchange.task
+        if not task.prompt_id:
+            if exchange.default not in known:
+                known[exchange.default] = await _served_prompt(task.agent_id, exchange.default)
+            task = replace(task, prompt_id=known[exchange.default])
+        tasks.append(task)
+    return await (await get_storage()).add_tasks(tasks)
 
 
 async def record_feedback(
@@ -99,40 +177,90 @@ async def record_feedback(
     Later is what ``now`` says, not what arrives last: a vote that comes in late, with a ``now`` before that of the
     rater's vote that counts, is kept in the history and does not count. Of equal times the last to arrive counts.
 
-    ``feedback`` is ``{"rating": 1 to 5}`` or ``{"thumbs_up": true or false}``, with ``comment`` and ``correction``
-    as text if there are any. Raises InvalidFeedbackError, InvalidArgumentError and UnknownTaskError; nothing is
-    stored then.
+    ``feedback`` is ``{"rating": 1 to 5}``, ``{"thumbs_up": true or false}``, ``{"score": 0 to 1}`` or ``{"label":
+    "good" or "bad"}``, with ``comment`` and ``correction`` as text if there are any. These two alone are added to the
+    rater's vote; of a rater without one they are kept, and count for nothing. Raises InvalidFeedbackError,
+    InvalidArgumentError and UnknownTaskError; nothing is stored then.
     """
-    at, (kind, score) = checked_time(now), parse_feedback(feedback)
-    comment = _text(feedback, "comment")
-    _text(feedback, "correction")
-    rater = optional_id(rater_id, "rater_id") or ""
-    key = None if idempotency_key is None else checked_id(idempotency_key, "idempotency_key")
-    named = checked_id(task_id, "task_id")
-    data = _plain(feedback, InvalidFeedbackError, "Feedback")
-    storage, agent = await get_storage(), agent_named(agent_id)
-    known = await storage.find_task(agent, named)
-    if known is None:
+    opinion = read_feedback(task_id, feedback, rater_id=rater_id, idempotency_key=idempotency_key, now=now)
+    agent = agent_named(agent_id)
+    [stored] = await store_feedback(agent, [opinion])
+    if stored is None:
         raise UnknownTaskError(agent, task_id)
-    vote = Feedback(
-        agent_id=agent,
-        task_id=known,
-        id=new_id(at),
+    return stored
+
+
+def read_feedback(
+    task_id: UUID | str | int,
+    feedback: Mapping[str, Any],
+    *,
+    rater_id: UUID | str | int | None = None,
+    idempotency_key: UUID | str | int | None = None,
+    now: datetime | None = None,
+) -> Opinion:
+    """Check what ``record_feedback`` is given, without the database; raises what it raises but UnknownTaskError."""
+    at = checked_time(now)
+    vote = None if isinstance(feedback, Mapping) and is_remark(feedback) else parse_feedback(feedback)
+    rater = optional_id(rater_id, "rater_id") or ""
+    return Opinion(
+        task_id=checked_id(task_id, "task_id"),
+        vote=vote,
+        comment=_text(feedback, "comment"),
+        correction=_text(feedback, "correction"),
+        data=_plain(feedback, InvalidFeedbackError, "Feedback"),
+        rater_id=rater,
+        idempotency_key=None if idempotency_key is None else _own_key(rater, idempotency_key),
+        at=at,
+    )
+
+
+async def store_feedback(agent_id: str, opinions: Sequence[Opinion]) -> list[UUID | None]:
+    """Store feedback of one agent in one transaction: the ids in order, None where the task is unknown."""
+    storage = await get_storage()
+    known = await storage.find_tasks(agent_id, [opinion.task_id for opinion in opinions])
+    found = [opinion for opinion in opinions if opinion.task_id in known]
+    given = [_feedback(agent_id, known[opinion.task_id], opinion) for opinion in found]
+    ids = iter(await storage.add_feedback(given))
+    return [next(ids) if opinion.task_id in known else None for opinion in opinions]
+
+
+def _own_key(rater_id: str, idempotency_key: UUID | str | int) -> str:
+    """The rater's own: nobody makes another's vote vanish by guessing its key."""
+    key = checked_id(idempotency_key, "idempotency_key")
+    return msgspec.json.encode([rater_id, key]).decode()
+
+
+def _feedback(agent_id: str, task_id: UUID, opinion: Opinion) -> Feedback | Remark:
+    if opinion.vote is None:
+        return Remark(
+            agent_id=agent_id,
+            task_id=task_id,
+            id=new_id(opinion.at),
+            rater_id=opinion.rater_id,
+            comment=opinion.comment,
+            correction=opinion.correction,
+            idempotency_key=opinion.idempotency_key,
+            created_at=opinion.at,
+        )
+    kind, score = opinion.vote
+    return Feedback(
+        agent_id=agent_id,
+        task_id=task_id,
+        id=new_id(opinion.at),
         kind=kind,
         score=score,
-        rater_id=rater,
-        data=data,
-        comment=comment,
-        idempotency_key=key,
-        created_at=at,
+        rater_id=opinion.rater_id,
+        data=opinion.data,
+        comment=opinion.comment,
+        idempotency_key=opinion.idempotency_key,
+        created_at=opinion.at,
     )
-    [stored] = await storage.add_feedback([vote])
-    return stored
 
 
 def new_id(now: datetime | None = None) -> UUID:
     """A UUID of version 7 made at that time, None meaning now."""
-    return uuid7() if now is None else uuid7(nanoseconds=_milliseconds(now) * 1_000_000)
+    made = uuid7()  # before uuid-utils 1.0, with which LangChain comes, a time is passed by other names
+    return made if now is None else UUID(int=_milliseconds(now) << 80 | made.int & (1 << 80) - 1)
 
 
 def _milliseconds(at: datetime) -> int:
@@ -156,7 +284,7 @@ def _ids(task_id: UUID | str | int | None, now: datetime | None) -> tuple[UUID, 
     if task_id is None:
         return new_id(now), None
     text = checked_id(task_id, "task_id")
-    given = _uuid(text)
+    given = as_uuid(text)
     if given is not None and given.variant == RFC_4122 and given.version == UUID7:
         latest = (now or datetime.now(UTC)) + timedelta(days=1)
         if _milliseconds(FIRST_DAY) <= given.int >> 80 <= _milliseconds(latest):
@@ -164,38 +292,37 @@ def _ids(task_id: UUID | str | int | None, now: datetime | None) -> tuple[UUID, 
     return new_id(now), text
 
 
-def _uuid(value: str) -> UUID | None:
-    try:
-        return UUID(value)
-    except ValueError:
-        return None
-
-
-async def _prompt_id(agent_id: str, prompt: Mapping[str, Any] | None, prompt_id: int | None) -> int:
+def _prompt_number(prompt: Mapping[str, Any] | None, prompt_id: int | None) -> int | None:
+    """The prompt that answered, None when only the database can tell."""
     served = None if prompt is None else prompt.get("id")
     if served is not None and prompt_id not in (None, served):
         raise InvalidPromptError(
             f"prompt_id is {shown(prompt_id)}, but the selected prompt is {shown(served)}. Give one of them."
         )
     known = served if served is not None else prompt_id
-    if known is not None:
-        try:
-            return int(known)
-        except (TypeError, ValueError, OverflowError):
-            raise InvalidPromptError(f"A prompt's id is a whole number, not {shown(known)}.") from None
+    if known is None:
+        return None
+    try:
+        number = int(known)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidPromptError(f"A prompt's id is a whole number, not {shown(known)}.") from None
+    if number < 1:
+        raise InvalidPromptError(f"A prompt's id counts up from 1, it is never {shown(number)}.")
+    return number
+
+
+async def _served_prompt(agent_id: str, default: str | None) -> int:
+    """Which prompt a default is that was served without the database: the active one or an earlier of that text."""
     serving = await serving_or_raise(agent_id)
-    if prompt is not None:
-        _check_default(serving, prompt)
-    return serving.active.id
-
-
-def _check_default(serving: Serving, prompt: Mapping[str, Any]) -> None:
-    """A default that was served without the database is only the active prompt's if it is the same text."""
-    if normalize_prompt(str(prompt.get("prompt_text", ""))) != serving.active.text:
+    if default is None or (text := normalize_prompt(default)) == serving.active.text:
+        return serving.active.id
+    found = await (await get_storage()).prompt_of_text(agent_id, sha256(text.encode()).digest())
+    if found is None:
         raise InvalidPromptError(
-            f"The text that was served is not active prompt {serving.active.id} of agent '{serving.agent_id}', "
-            "so the exchange cannot count for it. Keep the default equal to a stored prompt."
+            f"The text that was served is no prompt of agent '{agent_id}', so the exchange cannot count for it. "
+            "Keep the default equal to a stored prompt."
         )
+    return found
 
 
 def _checked_history(history: Sequence[Mapping[str, Any]]) -> list[JsonObject]:

@@ -3,11 +3,13 @@
 BinduError
 ├── StorageNotConfiguredError   RuntimeError     no STORAGE__POSTGRES_URL
 ├── StorageUnavailableError     ConnectionError  the database does not answer
+├── SourceUnavailableError      ConnectionError  the Bindu database to import from cannot be read
 ├── SchemaError                 RuntimeError     the database's schema is not the one this code speaks
 ├── NoActivePromptError         ValueError       nothing to serve, nothing to improve
 ├── UnknownPromptError          ValueError       no prompt of that number
 ├── UnknownRunError             LookupError      no training run of that id
 ├── AmbiguousRunError           LookupError      the beginning of several training runs' ids
+├── UnknownKeyError             LookupError      no API key of that id
 ├── UnknownTaskError            LookupError      feedback for a task nobody recorded
 ├── InvalidPromptError          ValueError       a text or a share that cannot be served
 ├── BarredTextError             ValueError       a text that was on trial before and did not win
@@ -51,11 +53,13 @@ __all__ = [
     "NoExperimentError",
     "RunCancelledError",
     "SchemaError",
+    "SourceUnavailableError",
     "StaleRolloutError",
     "StorageNotConfiguredError",
     "StorageUnavailableError",
     "TrainingRefusedError",
     "UnknownDecisionError",
+    "UnknownKeyError",
     "UnknownPromptError",
     "UnknownRuleError",
     "UnknownRunError",
@@ -92,6 +96,15 @@ class StorageUnavailableError(BinduError, ConnectionError):
         super().__init__(
             f"PostgreSQL at {where} cannot be used: {cause}. Check STORAGE__POSTGRES_URL and that the server runs."
         )
+        self.where = where
+        self.cause = cause
+
+
+class SourceUnavailableError(BinduError, ConnectionError):
+    """The Bindu database to import from does not answer, or may not be read."""
+
+    def __init__(self, where: str, cause: str) -> None:
+        super().__init__(f"The Bindu database at {where} cannot be read: {cause}. Check its URL and your rights.")
         self.where = where
         self.cause = cause
 
@@ -260,6 +273,14 @@ class UnknownDecisionError(BinduError, LookupError):
             f"Agent '{agent_id}' has no decision {decision_id}. 'bindu canary status' lists the newest ones."
         )
         self.agent_id, self.decision_id = agent_id, decision_id
+
+
+class UnknownKeyError(BinduError, LookupError):
+    """An API key was named that was never made for this agent."""
+
+    def __init__(self, agent_id: str, key_id: str) -> None:
+        super().__init__(f"Agent '{agent_id}' has no API key '{key_id}'. 'bindu keys list' shows them.")
+        self.agent_id, self.key_id = agent_id, key_id
 
 
 class UnknownRunError(BinduError, LookupError):

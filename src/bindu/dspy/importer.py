@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Literal
@@ -17,8 +16,9 @@ from bindu.dspy.arguments import checked_id
 from bindu.dspy.collector import new_id
 from bindu.dspy.errors import ImportRefusedError
 from bindu.dspy.extractor import clean_messages
-from bindu.dspy.feedback import anonymous_rater, parse_feedback
+from bindu.dspy.feedback import VOTES, anonymous_rater, has_vote, parse_feedback
 from bindu.dspy.models import Feedback, FeedbackKind, JsonObject, Task
+from bindu.dspy.reports import ImportReport, ImportTally
 from bindu.dspy.storage import Storage, agent_named, get_storage, serving_or_raise
 from bindu.dspy.strategies import parse_turns
 
@@ -27,31 +27,6 @@ __all__ = ["ImportReport", "import_jsonl"]
 MAX_COUNT = 10_000  # votes of one kind on one reply; more is a mistake in the file
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # an earlier time is a mistake in the file
 AHEAD = timedelta(days=1)  # so much a clock may be ahead: a task from the future would stay the newest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportReport:
-    """What an import found and what it changed."""
-
-    rows: int
-    conversations: int
-    tasks_new: int
-    tasks_known: int
-    votes_new: int
-    votes_known: int
-    skipped: dict[str, int] = field(default_factory=dict)  # by reason
-    dry_run: bool = False
-
-    @property
-    def sentence(self) -> str:
-        """The report for people."""
-        skipped = "".join(f" Skipped: {count} {reason.replace('_', ' ')}." for reason, count in self.skipped.items())
-        return (
-            f"{'Nothing was stored, this is a dry run. ' if self.dry_run else ''}"
-            f"{self.rows} rows of {self.conversations} conversations: "
-            f"{self.tasks_new} new tasks ({self.tasks_known} known), "
-            f"{self.votes_new} new votes ({self.votes_known} known).{skipped}"
-        )
 
 
 async def import_jsonl(
@@ -76,7 +51,7 @@ async def import_jsonl(
     """
     storage = await get_storage()
     agent_id = agent_named(agent_id)
-    tally = _Tally()
+    tally = ImportTally()
     batches = _batches(_rows(lines, tally), batch_size)
     if dry_run:
         for batch in batches:
@@ -115,29 +90,10 @@ class _Line(msgspec.Struct):
     feedback: JsonObject | list[JsonObject] | None = None
 
 
-class _Tally:
-    """Counts while the file streams by."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.skipped: Counter[str] = Counter()
-        self.conversations: set[str] = set()
-
-    def add(self, what: str, new: int, total: int) -> None:
-        self.counts[f"{what}_new"] += new
-        self.counts[f"{what}_known"] += total - new
-
-    def report(self, *, dry_run: bool = False) -> ImportReport:
-        names = ("rows", "tasks_new", "tasks_known", "votes_new", "votes_known")
-        counts = {name: self.counts[name] for name in names}
-        conversations = len(self.conversations)
-        return ImportReport(**counts, conversations=conversations, skipped=dict(self.skipped), dry_run=dry_run)
-
-
 # store
 
 
-async def _store(storage: Storage, agent_id: str, prompt_id: int, batch: Sequence[_Row], tally: _Tally) -> None:
+async def _store(storage: Storage, agent_id: str, prompt_id: int, batch: Sequence[_Row], tally: ImportTally) -> None:
     tasks = [
         Task(
             agent_id=agent_id,
@@ -152,13 +108,13 @@ async def _store(storage: Storage, agent_id: str, prompt_id: int, batch: Sequenc
         for row in batch
     ]
     ids = await storage.add_tasks(tasks)
-    tally.add("tasks", _how_many_new(ids, [task.id for task in tasks]), len(tasks))
+    tally.add_stored("tasks", ids, [task.id for task in tasks])
     votes = [
         _feedback(agent_id, task_id, row, vote) for task_id, row in zip(ids, batch, strict=True) for vote in row.votes
     ]
     if votes:
         stored = await storage.add_feedback(votes)
-        tally.add("votes", _how_many_new(stored, [vote.id for vote in votes]), len(votes))
+        tally.add_stored("votes", stored, [vote.id for vote in votes])
 
 
 def _feedback(agent_id: str, task_id: UUID, row: _Row, vote: _Vote) -> Feedback:
@@ -177,16 +133,11 @@ def _feedback(agent_id: str, task_id: UUID, row: _Row, vote: _Vote) -> Feedback:
     )
 
 
-async def _look_up(storage: Storage, agent_id: str, batch: Sequence[_Row], tally: _Tally) -> None:
+async def _look_up(storage: Storage, agent_id: str, batch: Sequence[_Row], tally: ImportTally) -> None:
     for row in batch:
         new = await storage.find_task(agent_id, row.external_id) is None
         tally.add("tasks", int(new), 1)
         tally.add("votes", len(row.votes) if new else 0, len(row.votes))
-
-
-def _how_many_new(stored: Sequence[UUID], proposed: Sequence[UUID]) -> int:
-    """Storage answers with the id that a known row had."""
-    return sum(ours == theirs for ours, theirs in zip(stored, proposed, strict=True))
 
 
 # read
@@ -209,7 +160,7 @@ def _batches(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
         yield batch
 
 
-def _rows(lines: Iterable[str], tally: _Tally) -> Iterator[_Row]:
+def _rows(lines: Iterable[str], tally: ImportTally) -> Iterator[_Row]:
     try:
         for line in lines:
             tally.counts["lines"] += 1
@@ -237,7 +188,7 @@ class _BadRowError(ValueError):
     """What is wrong with a row, as a sentence."""
 
 
-def _row(text: str, tally: _Tally) -> _Row:
+def _row(text: str, tally: ImportTally) -> _Row:
     line = msgspec.convert(json.loads(text), _Line)  # unlike msgspec's, this decoder reads lone surrogates
     external_id = _name(line.message_id, "message_id") or _name(line.id, "id")
     if external_id is None:
@@ -271,7 +222,7 @@ def _moment(value: datetime | float | None) -> datetime | None:
 
 
 def _votes(
-    external_id: str, feedback: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None, tally: _Tally
+    external_id: str, feedback: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None, tally: ImportTally
 ) -> list[_Vote]:
     if isinstance(feedback, Sequence):
         found = [_vote(one, anonymous_rater(i, external_id), tally) for i, one in enumerate(feedback, 1)]
@@ -284,12 +235,12 @@ def _votes(
     return [vote] if vote else []
 
 
-def _vote(data: Mapping[str, Any], anonymous: str, tally: _Tally) -> _Vote | None:
+def _vote(data: Mapping[str, Any], anonymous: str, tally: ImportTally) -> _Vote | None:
     for name in ("comment", "correction"):
         if not isinstance(data.get(name), str | None):
             raise _BadRowError(f"the {name} of its feedback is not a text")
-    if data.get("rating") is None and data.get("thumbs_up") is None:
-        if not data.keys() & {"rating", "thumbs_up", "comment", "correction"}:
+    if not has_vote(data):
+        if not data.keys() & {*VOTES, "comment", "correction"}:
             parse_feedback(data)  # raises: none of our words is in it
         if data.get("comment") or data.get("correction"):
             tally.skipped["comments_without_a_vote"] += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, get_args
 
 from bindu.dspy.arguments import check_limit, checked_time
 from bindu.dspy.canary.controller import policy_now
@@ -12,12 +12,12 @@ from bindu.dspy.canary.looking import closes_at, evidence_of
 from bindu.dspy.champion import is_champion_test
 from bindu.dspy.decision import policy_used, win_of
 from bindu.dspy.errors import InvalidArgumentError
-from bindu.dspy.evidence import Evidence, standing
+from bindu.dspy.evidence import Evidence, standing, threshold
 from bindu.dspy.models import Arm, BandPoint, Decision, Experiment
 from bindu.dspy.opening import fitted_to, settings_policy
 from bindu.dspy.planning import Plan, days_to_all, plan
 from bindu.dspy.policy import Policy
-from bindu.dspy.reports import AgentStatus, ArmReport, PromptReport, TrialReport
+from bindu.dspy.reports import AgentStatus, AgentVitals, ArmReport, PromptReport, TrialReport
 from bindu.dspy.rules.evidence import Win
 from bindu.dspy.rules.means import compare_means
 from bindu.dspy.sentences import caution, ending_sentence, means_sentence, no_prompt_sentence, trial_sentence
@@ -26,11 +26,22 @@ from bindu.dspy.units import Baseline
 from bindu.dspy.windows import last_closed
 from bindu.settings import app_settings
 
-__all__ = ["AgentStatus", "PromptReport", "agent_status", "experiment_plan"]
+__all__ = [
+    "AgentStatus",
+    "AgentVitals",
+    "PromptReport",
+    "agent_status",
+    "agent_vitals",
+    "experiment_plan",
+    "prompt_reports",
+]
 
 HOURS_A_DAY: Final = 24
 BAND_POINTS: Final = 2_000  # of the newest decisions; two weeks of hours are 336
 NEWEST: Final = 20  # decisions, to find the last one by a rule among people's words
+RESULTS: Final = ("improved", "unchanged", "worse")  # of training; the other outcomes are none
+LATELY: Final = timedelta(days=1)
+ARMS: Final[tuple[Arm, ...]] = get_args(Arm)
 
 
 async def agent_status(
@@ -70,6 +81,34 @@ async def agent_status(
     )
 
 
+async def agent_vitals(agent_id: str | None = None, *, now: datetime | None = None) -> AgentVitals | None:
+    """Read what an exporter shows of an agent, in a few small queries; None before bootstrap."""
+    asked, storage, agent = checked_time(now), await get_storage(), agent_named(agent_id)
+    serving = await storage.serving(agent)
+    if serving is None:
+        return None
+    newest = await storage.experiments(agent, limit=1)
+    experiment = newest[0] if newest else None
+    running = experiment is not None and experiment.state == "running"
+    policy, evidence = policy_now(experiment), await _late_evidence(storage, experiment, asked or await storage.now())
+    said = None if evidence is None or evidence.window == 0 else standing(evidence)
+    return AgentVitals(
+        agent_id=agent,
+        share=serving.share,
+        running=running,
+        needs_person=running and _needs_person(await _log(storage, experiment, NEWEST)) is not None,
+        standing=said if running else None,
+        mismatch=said is not None and said.mismatch >= threshold(policy.alpha_mismatch),
+        arms={} if evidence is None or not running else {arm: _arm(evidence, arm) for arm in ARMS},
+        last_trained_at=await _last_trained(storage, agent),
+    )
+
+
+async def prompt_reports(agent_id: str | None = None) -> list[PromptReport]:
+    """All versions of the agent's prompt, oldest first, with what users thought of them."""
+    return await _reports(await get_storage(), agent_named(agent_id))
+
+
 async def experiment_plan(
     *,
     gain: float | None = None,
@@ -94,6 +133,25 @@ async def experiment_plan(
         return plan(policy, feedback_per_hour=rate, gain=gain, share=opens_with)
     except ValueError as error:
         raise InvalidArgumentError(str(error)) from None
+
+
+async def _late_evidence(storage: Storage, experiment: Experiment | None, now: datetime) -> Evidence | None:
+    """Of an experiment under the evidence rule that runs, or ended in the past day."""
+    if experiment is None or experiment.policy.get("rule") != "evidence":
+        return None
+    if experiment.ended_at is not None and experiment.ended_at < now - LATELY:
+        return None
+    return await evidence_of(storage, experiment)
+
+
+async def _last_trained(storage: Storage, agent_id: str) -> datetime | None:
+    """Among the newest runs; the newest alone when it has a result, as most do."""
+    for limit in (1, NEWEST):
+        runs = await storage.runs(agent_id, limit=limit)
+        ended = next((run.ended_at for run in runs if run.outcome in RESULTS), None)
+        if ended is not None or len(runs) < limit:
+            return ended
+    return None
 
 
 async def _reports(storage: Storage, agent_id: str) -> list[PromptReport]:

@@ -12,6 +12,7 @@ __all__ = [
     "FAILED_BELOW",
     "Arm",
     "BandPoint",
+    "BinduTask",
     "Dataset",
     "Decision",
     "Experiment",
@@ -27,6 +28,7 @@ __all__ = [
     "PromptMetrics",
     "PromptStatus",
     "RawTask",
+    "Remark",
     "Rollout",
     "RunOutcome",
     "Serving",
@@ -124,6 +126,20 @@ class Feedback:
     rater_id: str = ""  # "" is the task's one anonymous rater
     data: JsonObject = field(default_factory=dict)  # the shape as it came
     comment: str | None = None
+    idempotency_key: str | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """What somebody said of an answer without a vote; it is added to the rater's vote if there is one."""
+
+    agent_id: str
+    task_id: UUID
+    id: UUID  # version 7
+    rater_id: str = ""
+    comment: str | None = None
+    correction: str | None = None
     idempotency_key: str | None = None
     created_at: datetime | None = None
 
@@ -351,3 +367,15 @@ class PredictedEffect:
     experiment_id: int
     predicted: float
     observed: float | None  # None when nothing could be compared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinduTask:
+    """A task as Bindu itself stores it, with all feedback that it got, oldest first."""
+
+    id: UUID
+    context_id: UUID
+    state: str
+    history: list[Any]
+    created_at: datetime
+    feedback: tuple[tuple[int, Any, datetime], ...] = ()  # Bindu's number, what was sent, when

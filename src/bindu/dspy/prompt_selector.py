@@ -8,7 +8,8 @@ beside both, one agent after another. While the database is away the last good s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from random import random
@@ -19,35 +20,28 @@ from uuid import UUID
 
 from bindu.dspy.arguments import optional_id
 from bindu.dspy.errors import BinduError, StorageUnavailableError
-from bindu.dspy.models import Arm, Prompt, PromptMetrics, Serving
-from bindu.dspy.prompts import prompt_view
-from bindu.dspy.routing import select
+from bindu.dspy.models import PromptMetrics, Serving
+from bindu.dspy.snapshots import Snapshot, default_answer, live_prompts, snapshot_of
 from bindu.dspy.storage import Storage, agent_named, get_storage
 from bindu.utils.logging import get_logger
+from bindu.utils.patience import within
 
-__all__ = ["Snapshot", "refresh_prompts", "select_prompt_with_canary", "stop_prompt_refresh"]
+__all__ = [
+    "Snapshot",
+    "refresh_prompts",
+    "select_prompt_with_canary",
+    "snapshot_ages",
+    "stop_prompt_refresh",
+    "watch_prompts",
+]
 
 POLL_SECONDS = 0.5
 COUNT_SECONDS = 45.0  # metrics are at most 60 s old
 IDLE_SECONDS = 600.0  # an agent that nobody asked for is forgotten
 LISTEN_AGAIN_SECONDS = 60.0  # after it failed
+STOP_SECONDS = 1.0  # for what is under way
 
 logger = get_logger("bindu.dspy.prompt_selector")
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Who is live for an agent, with the answers prepared per arm."""
-
-    serving: Serving | None
-    answers: dict[Arm, dict[str, Any]]
-    pins: dict[str, Arm] = field(default_factory=dict, compare=False)  # arms of units that asked before
-
-    def choose(self, unit_id: str | None, draw: float) -> dict[str, Any] | None:
-        """The prompt for one request, None before bootstrap; ``draw`` in [0, 1) decides without a unit."""
-        if self.serving is None:
-            return None
-        return {**self.answers[select(self.serving, unit_id, draw, self.pins)], "unit_id": unit_id}
 
 
 async def select_prompt_with_canary(
@@ -72,7 +66,19 @@ async def select_prompt_with_canary(
     if watched.snapshot is None and default is None and watched.error is not None:
         raise StorageUnavailableError(watched.error.where, watched.error.cause)
     chosen = None if watched.snapshot is None else watched.snapshot.choose(unit, random())  # noqa: S311
-    return chosen if chosen is not None or default is None else _default_answer(agent, default, unit)
+    return chosen if chosen is not None or default is None else default_answer(agent, default, unit)
+
+
+async def watch_prompts(agent_id: str | None = None) -> Callable[[], Snapshot | None]:
+    """Load an agent and keep it fresh in this event loop for as long as that runs, whoever asks for it.
+
+    What is returned gives the snapshot in any thread, None while nothing was ever loaded. Raises
+    StorageNotConfiguredError.
+    """
+    agent, refresher = agent_named(agent_id), _refresher()
+    watched = refresher.watched.get(agent) or await refresher.watch(agent)
+    watched.kept = True
+    return lambda: watched.snapshot
 
 
 async def refresh_prompts(agent_id: str | None = None) -> None:
@@ -92,6 +98,19 @@ async def stop_prompt_refresh() -> None:
     _last_good.clear()
     if refresher is not None:
         await refresher.stop()
+
+
+def snapshot_ages() -> dict[str, float]:
+    """Seconds since what this process serves was last known to be what is stored, by agent that has a prompt.
+
+    Each poll that the database answers makes it fresh. Where several event loops serve an agent, that of the oldest.
+    """
+    now, ages = monotonic(), dict[str, float]()
+    for loop, refresher in list(_refreshers.items()):
+        for watched in [] if loop.is_closed() else list(refresher.watched.values()):
+            if watched.snapshot is not None and watched.snapshot.serving is not None:
+                ages[watched.agent_id] = max(ages.get(watched.agent_id, 0.0), now - watched.fresh_at)
+    return ages
 
 
 class _Trouble:
@@ -130,6 +149,8 @@ class _Watched:
     metrics: dict[int, PromptMetrics] = field(default_factory=dict)  # of the live prompts, as last counted
     counted_at: float = -inf
     asked_at: float = field(default_factory=monotonic)
+    kept: bool = False  # never forgotten
+    fresh_at: float = field(default_factory=monotonic)  # when what is served was last known to be what is stored
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # an older load must not overtake a newer one
     loading: asyncio.Task[None] | None = None  # beside the polls: a slow agent does not hold up the others
     again: bool = False  # something moved after that load began
@@ -149,11 +170,12 @@ class _Watched:
     async def load(self) -> None:
         """Swap in who is live now, with the counts that are known."""
         async with self.lock:
+            asked_at = monotonic()
             serving = await (await get_storage()).serving(self.agent_id)
-            if not self.metrics.keys() >= {prompt.id for prompt in _live(serving)}:
+            if not self.metrics.keys() >= {prompt.id for prompt in live_prompts(serving)}:
                 self.counted_at = -inf  # a prompt that was never counted need not wait for its turn
             self._swap(serving)
-            self.error = None
+            self.error, self.fresh_at = None, asked_at
 
     def load_soon(self) -> None:
         """Begin to load; asked while that is under way, however often, load once more after it."""
@@ -172,7 +194,7 @@ class _Watched:
     async def count(self) -> None:
         """Count what users thought of the live prompts; this may take the database a while."""
         self.counted_at = monotonic()  # a count that fails waits for its next turn
-        asked = [] if self.snapshot is None else [prompt.id for prompt in _live(self.snapshot.serving)]
+        asked = [] if self.snapshot is None else [prompt.id for prompt in live_prompts(self.snapshot.serving)]
         if self.snapshot is not None and asked:
             counted = await (await get_storage()).prompt_metrics(self.agent_id, asked)
             self.metrics = self.metrics | counted
@@ -184,9 +206,9 @@ class _Watched:
         return self.error is not None or version != (None if serving is None else serving.version)
 
     def _swap(self, serving: Serving | None) -> None:
-        live = {prompt.id for prompt in _live(serving)}
+        live = {prompt.id for prompt in live_prompts(serving)}
         self.metrics = {number: counted for number, counted in self.metrics.items() if number in live}
-        self.snapshot = _snapshot(serving, self.metrics)
+        self.snapshot = snapshot_of(serving, self.metrics)
         if serving is None:
             _last_good.pop(self.agent_id, None)
         else:
@@ -232,7 +254,8 @@ class _Refresher:
         pending = [task for task in tasks if task is not None]
         for task in pending:
             task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        with suppress(TimeoutError):
+            await within(STOP_SECONDS, _ended(pending))
         if self._listens_to is not None:
             await self._listens_to.unlisten(self._moved)
 
@@ -273,17 +296,19 @@ class _Refresher:
 
     def _forget_idle(self) -> None:
         oldest = monotonic() - IDLE_SECONDS
-        for idle in [watched for watched in self.watched.values() if watched.asked_at < oldest]:
+        for idle in [one for one in self.watched.values() if one.asked_at < oldest and not one.kept]:
             del self.watched[idle.agent_id]
             _last_good.pop(idle.agent_id, None)
 
     async def _catch_up(self) -> None:
         """Ask for all versions in one statement; agents whose traffic moved reload side by side."""
-        watched = list(self.watched.values())
+        watched, asked_at = list(self.watched.values()), monotonic()
         versions = await (await get_storage()).serving_versions([agent.agent_id for agent in watched])
         for agent in watched:
             if agent.is_behind(versions.get(agent.agent_id)):
                 agent.load_soon()
+            else:
+                agent.fresh_at = max(agent.fresh_at, asked_at)
 
     def _moved(self, agent_id: str) -> None:
         watched = self.watched.get(agent_id)
@@ -335,6 +360,10 @@ def _refresher() -> _Refresher:
     return refresher
 
 
+async def _ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def _all(work: Iterable[Awaitable[None]]) -> None:
     """Wait for all, then raise the first failure: one agent's trouble is not the others'."""
     for error in filter(None, await asyncio.gather(*work, return_exceptions=True)):
@@ -343,49 +372,3 @@ async def _all(work: Iterable[Awaitable[None]]) -> None:
 
 def _meanwhile(is_loaded: bool) -> str:
     return "the last good snapshot stays" if is_loaded else "nothing was loaded yet"
-
-
-def _live(serving: Serving | None) -> list[Prompt]:
-    return [] if serving is None else [prompt for prompt in (serving.active, serving.candidate) if prompt is not None]
-
-
-def _snapshot(serving: Serving | None, metrics: Mapping[int, PromptMetrics]) -> Snapshot:
-    if serving is None:
-        return Snapshot(None, {})
-    arms: tuple[Arm, ...] = ("active", "candidate")
-    return Snapshot(
-        serving,
-        {
-            arm: prompt_view(prompt, metrics.get(prompt.id) or _uncounted(prompt.id)) | _provenance(serving, arm)
-            for arm, prompt in zip(arms, _live(serving), strict=False)
-        },
-    )
-
-
-def _uncounted(prompt_id: int) -> PromptMetrics:
-    return PromptMetrics(prompt_id=prompt_id, num_interactions=0, num_rated=0, average_score=None)
-
-
-def _provenance(serving: Serving, arm: Arm) -> dict[str, Any]:
-    return {
-        "agent_id": serving.agent_id,
-        "arm": arm,
-        "epoch": serving.epoch,
-        "experiment_id": serving.experiment_id,
-    }
-
-
-def _default_answer(agent_id: str, text: str, unit_id: str | None) -> dict[str, Any]:
-    return {
-        "id": None,
-        "prompt_text": text,
-        "status": "active",
-        "traffic": 1.0,
-        "num_interactions": 0,
-        "average_feedback_score": None,
-        "agent_id": agent_id,
-        "arm": "active",
-        "epoch": 0,
-        "experiment_id": None,
-        "unit_id": unit_id,
-    }

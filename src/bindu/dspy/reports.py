@@ -1,18 +1,29 @@
-"""What is shown of an agent, by commands, pages and exporters alike."""
+"""What is shown of an agent and of an import, by commands, pages and exporters alike."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
 from bindu.dspy.evidence import Standing
-from bindu.dspy.models import BandPoint, Decision, Experiment, Prompt, PromptMetrics, TrainingRun
+from bindu.dspy.models import Arm, BandPoint, Decision, Experiment, Prompt, PromptMetrics, TrainingRun
 from bindu.dspy.planning import Plan
 from bindu.dspy.policy import Policy
 from bindu.dspy.rules.evidence import Win
 from bindu.dspy.rules.means import MeansEvidence
 
-__all__ = ["AgentStatus", "ArmReport", "PromptReport", "TrialReport"]
+__all__ = [
+    "AgentStatus",
+    "AgentVitals",
+    "ArmReport",
+    "ImportReport",
+    "ImportTally",
+    "PromptReport",
+    "TrialReport",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,3 +80,65 @@ class AgentStatus:
     last_run: TrainingRun | None
     prompts: tuple[PromptReport, ...]  # all versions, oldest first
     caution: str | None  # what to know about the experiment's rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentVitals:
+    """The few figures that an exporter reads again and again: none of them grows dearer with what was recorded."""
+
+    agent_id: str
+    share: float  # of the candidate, in [0, 1]
+    running: bool  # an experiment is
+    needs_person: bool  # the controller does not decide it
+    standing: Standing | None  # of the running experiment, after its first window; None under another rule
+    mismatch: bool  # its units, or those of one that ended in the past day, were not assigned by the shares
+    arms: dict[Arm, ArmReport]  # of the running experiment under the evidence rule, else empty
+    last_trained_at: datetime | None  # when a run last ended with a result, whatever that was
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportReport:
+    """What an import found and what it changed."""
+
+    rows: int
+    conversations: int
+    tasks_new: int
+    tasks_known: int
+    votes_new: int
+    votes_known: int
+    skipped: dict[str, int] = field(default_factory=dict)  # by reason
+    dry_run: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The report for people."""
+        skipped = "".join(f" Skipped: {count} {reason.replace('_', ' ')}." for reason, count in self.skipped.items())
+        return (
+            f"{'Nothing was stored, this is a dry run. ' if self.dry_run else ''}"
+            f"{self.rows} rows of {self.conversations} conversations: "
+            f"{self.tasks_new} new tasks ({self.tasks_known} known), "
+            f"{self.votes_new} new votes ({self.votes_known} known).{skipped}"
+        )
+
+
+class ImportTally:
+    """Counts while the rows stream by."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+        self.conversations: set[str] = set()
+
+    def add(self, what: str, new: int, total: int) -> None:
+        self.counts[f"{what}_new"] += new
+        self.counts[f"{what}_known"] += total - new
+
+    def add_stored(self, what: str, stored: Sequence[UUID], proposed: Sequence[UUID]) -> None:
+        """Storage answers with the id that a known row had."""
+        self.add(what, sum(ours == theirs for ours, theirs in zip(stored, proposed, strict=True)), len(proposed))
+
+    def report(self, *, dry_run: bool = False) -> ImportReport:
+        names = ("rows", "tasks_new", "tasks_known", "votes_new", "votes_known")
+        counts = {name: self.counts[name] for name in names}
+        conversations = len(self.conversations)
+        return ImportReport(**counts, conversations=conversations, skipped=dict(self.skipped), dry_run=dry_run)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from bindu.dspy.arguments import checked_id
 from bindu.dspy.errors import NoActivePromptError, StorageNotConfiguredError
+from bindu.dspy.housekeeping import Housekeeping
 from bindu.dspy.models import (
     BandPoint,
     Decision,
@@ -23,6 +24,7 @@ from bindu.dspy.models import (
     PromptMetrics,
     PromptStatus,
     RawTask,
+    Remark,
     Rollout,
     Serving,
     Task,
@@ -46,7 +48,7 @@ from bindu.settings import agent_or_default, app_settings
 __all__ = ["Storage", "agent_named", "close_storage", "get_storage", "serving_or_raise", "use_storage"]
 
 
-class Storage(Protocol):
+class Storage(Housekeeping, Protocol):
     """What the services need of a database.
 
     Every verb is one transaction and every row belongs to an agent. ``now`` is the caller's clock, None the
@@ -57,6 +59,9 @@ class Storage(Protocol):
 
     async def now(self) -> datetime:
         """The database's time, with time zone."""
+
+    async def check_schema(self) -> None:
+        """Raise SchemaError unless the database's schema is the one this code speaks."""
 
     # prompts
 
@@ -84,6 +89,12 @@ class Storage(Protocol):
 
     async def prompts(self, agent_id: str) -> list[Prompt]:
         """All versions, oldest first."""
+
+    async def prompt_of_text(self, agent_id: str, digest: bytes) -> int | None:
+        """The agent's newest prompt whose text has that SHA-256."""
+
+    async def owners_of_text(self, digest: bytes) -> list[str]:
+        """The agents that have a prompt whose text has that SHA-256: two at most, as that is one too many."""
 
     async def add_prompt(
         self, agent_id: str, text: str, status: PromptStatus, *, origin: str = "manual", now: datetime | None = None
@@ -191,12 +202,19 @@ class Storage(Protocol):
     async def find_task(self, agent_id: str, task_id: UUID | str) -> UUID | None:
         """Our id of a task, by our id or by the caller's."""
 
-    async def add_feedback(self, votes: Sequence[Feedback]) -> list[UUID]:
+    async def find_tasks(self, agent_id: str, task_ids: Sequence[str]) -> dict[str, UUID]:
+        """Our ids of tasks by what they were asked for; unknown ones are left out."""
+
+    async def add_feedback(self, votes: Sequence[Feedback | Remark]) -> list[UUID]:
         """Store votes of one agent; each supersedes its rater's earlier vote on the task.
 
-        Idempotent by id and by ``idempotency_key`` (a known one returns the id it had). All or none is stored.
-        Raises UnknownTaskError.
+        A remark becomes part of its rater's vote, which is then given again with it; without a vote it is kept beside
+        the votes. Idempotent by id and by ``idempotency_key`` (a known one returns the id it had). All or none is
+        stored. Raises UnknownTaskError.
         """
+
+    async def latest_task(self, agent_id: str, context_id: str) -> UUID | None:
+        """Our id of the last task of a conversation."""
 
     def read_tasks(self, query: TaskQuery) -> AsyncIterator[RawTask]:
         """Stream the newest matching tasks page by page; nothing is held open while the caller works."""

@@ -6,20 +6,26 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["run"]
+__all__ = ["new_event_loop", "run"]
 
 T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """``asyncio.run`` on uvloop, which halves the cost of a query; on Windows on asyncio's own loop."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(main)
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """One of uvloop's; on Windows one of asyncio's."""
     if sys.platform == "win32":
-        return asyncio.run(main)
+        return asyncio.new_event_loop()
     import uvloop  # noqa: PLC0415 - not built for Windows
 
     _fill_standard_streams()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main)
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
 
 
 def _fill_standard_streams() -> None:

@@ -18,6 +18,7 @@ from bindu.dspy.postgres.queries import QUERIES
 from bindu.settings import StorageSettings
 
 __all__ = [
+    "UNREADABLE",
     "Connection",
     "Database",
     "as_columns",
@@ -43,7 +44,7 @@ _WRONG_SCHEMA = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyn
 _AWAY_CLASSES = ("08", "28", "3D", "53", "57", "58")
 _AWAY_STATES = ("25006", "42501", "55000")  # a standby that only reads, no privileges, a database closed by its owner
 
-_UNREADABLE = "the URL in STORAGE__POSTGRES_URL"
+UNREADABLE = "the URL in STORAGE__POSTGRES_URL"
 _FORM = (
     "postgresql://user:password@host:port/database with the password's special characters as %-codes, such as "
     "%40 for @ and %2F for /"
@@ -77,17 +78,17 @@ def where(url: str) -> str:
     """Host, port and database of a URL, fit to be shown: never the user's password, however the URL is misspelt."""
     parts = _parts(url)
     if parts is None:
-        return _UNREADABLE
+        return UNREADABLE
     query = parse_qs(parts.query)
     host = parts.netloc.rpartition("@")[2] or query.get("host", ["the default host"])[0]
     place = f"{host}/{parts.path.lstrip('/') or query.get('dbname', query.get('database', ['']))[0]}"
-    return place if _PLAIN_PLACE.fullmatch(place) else _UNREADABLE
+    return place if _PLAIN_PLACE.fullmatch(place) else UNREADABLE
 
 
 def check_url(url: str) -> None:
     """Raise StorageUnavailableError for a URL that is misspelt: the driver's error would show its password."""
     if _parts(url) is None:
-        raise StorageUnavailableError(_UNREADABLE, f"it is not of the form {_FORM}")
+        raise StorageUnavailableError(UNREADABLE, f"it is not of the form {_FORM}")
 
 
 def is_away(error: asyncpg.PostgresError) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -11,21 +12,26 @@ from asyncpg import Record
 
 from bindu.dspy.arguments import checked_id, optional_id
 from bindu.dspy.errors import UnknownTaskError
-from bindu.dspy.models import Feedback
+from bindu.dspy.models import Feedback, FeedbackKind, JsonObject, Remark
 from bindu.dspy.postgres.database import Connection, Database, as_columns, rows
-from bindu.dspy.postgres.rows import clean, to_json
+from bindu.dspy.postgres.rows import clean, from_json, to_json
 from bindu.dspy.postgres.tasks import agent_of
 
 __all__ = ["FeedbackVerbs"]
 
 
-class _Stored(NamedTuple):
+class _Given(NamedTuple):
+    """The vote that counts for a rater on a task."""
+
     id: UUID
     created_at: datetime
+    kind: FeedbackKind
+    score: float
+    data: JsonObject
 
 
 class FeedbackVerbs(Database):
-    async def add_feedback(self, votes: Sequence[Feedback]) -> list[UUID]:
+    async def add_feedback(self, votes: Sequence[Feedback | Remark]) -> list[UUID]:
         if not votes:
             return []
         agent_id = agent_of([vote.agent_id for vote in votes])
@@ -40,7 +46,11 @@ class FeedbackVerbs(Database):
             for vote in votes:
                 if vote.task_id not in tasks:
                     raise UnknownTaskError(agent_id, vote.task_id)
-            earlier = await rows(connection, "votes_of_tasks", agent_id=agent_id, task_ids=task_ids)
+            known = {
+                "ids": [vote.id for vote in votes],
+                "keys": [vote.idempotency_key for vote in votes if vote.idempotency_key is not None],
+            }
+            earlier = await rows(connection, "votes_of_tasks", agent_id=agent_id, task_ids=task_ids, **known)
             ledger = _Ledger(earlier, tasks)
             ids = [ledger.add(vote) for vote in votes]
             await ledger.write(connection, agent_id)
@@ -61,14 +71,17 @@ class _Ledger:
             if vote["idempotency_key"] is not None
         }
         self._current = {
-            (vote["task_id"], vote["rater_id"]): _Stored(vote["id"], vote["created_at"])
+            (vote["task_id"], vote["rater_id"]): _Given(
+                vote["id"], vote["created_at"], vote["kind"], vote["score"], from_json(vote["data"])
+            )
             for vote in stored
             if vote["current"]
         }
         self._new: dict[tuple[UUID, UUID], tuple[Feedback, datetime]] = {}
+        self._remarks: list[Remark] = []
         self._superseded: dict[tuple[UUID, UUID], UUID] = {}
 
-    def add(self, vote: Feedback) -> UUID:
+    def add(self, vote: Feedback | Remark) -> UUID:
         """Take a vote in and return its id, or the id of the vote that it repeats."""
         key = None if vote.idempotency_key is None else (vote.task_id, vote.idempotency_key)
         if key is not None and key in self._by_key:
@@ -80,11 +93,17 @@ class _Ledger:
         if key is not None:
             self._by_key[key] = vote.id
         created_at: datetime = vote.created_at or self._tasks[vote.task_id]["now"]
+        if isinstance(vote, Remark):
+            given = self._current.get((vote.task_id, vote.rater_id))
+            if given is None:
+                self._remarks.append(replace(vote, created_at=created_at))
+                return vote.id
+            vote = _with_remark(given, vote)
         self._new[place] = (vote, created_at)
-        self._supersede(vote, _Stored(vote.id, created_at))
+        self._supersede(vote, _Given(vote.id, created_at, vote.kind, vote.score, vote.data))
         return vote.id
 
-    def _supersede(self, vote: Feedback, new: _Stored) -> None:
+    def _supersede(self, vote: Feedback, new: _Given) -> None:
         rater = (vote.task_id, vote.rater_id)
         current = self._current.get(rater)
         if current is not None and new.created_at < current.created_at:  # it arrived late
@@ -100,6 +119,8 @@ class _Ledger:
         if old:
             columns = as_columns(("task_ids", "ids", "superseded_bys"), old)
             await rows(connection, "supersede_votes", agent_id=agent_id, **columns)
+        if self._remarks:
+            await rows(connection, "insert_remarks", agent_id=agent_id, **_remark_columns(self._remarks))
         if self._new:
             await rows(connection, "insert_votes", agent_id=agent_id, **self._columns())
         rated = self._rated()
@@ -136,3 +157,33 @@ class _Ledger:
             "superseded_bys": [self._superseded.get(place) for place in self._new],
             "created_ats": [created_at for _, created_at, _ in new],
         }
+
+
+def _with_remark(given: _Given, remark: Remark) -> Feedback:
+    """The rater's vote once more, with what they say now."""
+    said = {"comment": remark.comment, "correction": remark.correction}
+    data = given.data | {name: text for name, text in said.items() if text is not None}
+    return Feedback(
+        agent_id=remark.agent_id,
+        task_id=remark.task_id,
+        id=remark.id,
+        kind=given.kind,
+        score=given.score,
+        rater_id=remark.rater_id,
+        data=data,
+        comment=data.get("comment"),
+        idempotency_key=remark.idempotency_key,
+        created_at=remark.created_at,
+    )
+
+
+def _remark_columns(remarks: Sequence[Remark]) -> dict[str, list[Any]]:
+    return {
+        "task_ids": [remark.task_id for remark in remarks],
+        "ids": [remark.id for remark in remarks],
+        "rater_ids": [remark.rater_id for remark in remarks],
+        "comments": [None if remark.comment is None else clean(remark.comment) for remark in remarks],
+        "corrections": [None if remark.correction is None else clean(remark.correction) for remark in remarks],
+        "idempotency_keys": [remark.idempotency_key for remark in remarks],
+        "created_ats": [remark.created_at for remark in remarks],
+    }

@@ -83,6 +83,12 @@ class PromptVerbs(Database):
     async def prompts(self, agent_id: str) -> list[Prompt]:
         return [to_prompt(agent_id, found) for found in await self._rows("prompts", agent_id=agent_id)]
 
+    async def prompt_of_text(self, agent_id: str, digest: bytes) -> int | None:
+        return cast("int | None", await self._value("prompt_of_text", agent_id=agent_id, digest=digest))
+
+    async def owners_of_text(self, digest: bytes) -> list[str]:
+        return [found["agent_id"] for found in await self._rows("owners_of_text", digest=digest)]
+
     async def add_prompt(
         self, agent_id: str, text: str, status: PromptStatus, *, origin: str = "manual", now: datetime | None = None
     ) -> Prompt:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import cast
 
 from asyncpg import Record
@@ -28,19 +26,12 @@ from bindu.dspy.postgres.rows import clean, to_decision, to_experiment, to_json
 from bindu.dspy.postgres.units import close_windows
 from bindu.dspy.promptcheck import normalize_prompt
 from bindu.dspy.units import Closing
+from bindu.utils.version import code_version
 
 __all__ = ["RolloutVerbs"]
 
 
 _OnTrial = tuple[int | None, float, int | None]  # the candidate, its share, the experiment
-
-
-@cache
-def _code_version() -> str:
-    try:
-        return version("bindu-dspy")
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        return "unknown"
 
 
 class RolloutVerbs(Database):
@@ -264,7 +255,7 @@ async def _log(
         evidence=to_json(rollout.evidence),
         rule=rollout.rule,
         rule_version=rollout.rule_version,
-        code_version=_code_version(),
+        code_version=code_version(),
         actor=rollout.actor,
         now=now,
         closed_window=closed_window,

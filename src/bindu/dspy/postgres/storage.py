@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from asyncpg import Record
 
 from bindu.dspy.errors import StorageUnavailableError
 from bindu.dspy.postgres import embedded, migrate
+from bindu.dspy.postgres.access import AccessVerbs
 from bindu.dspy.postgres.database import check_url, driver_url, translated, where
 from bindu.dspy.postgres.feedback import FeedbackVerbs
+from bindu.dspy.postgres.jobs import JobVerbs
 from bindu.dspy.postgres.notices import Dial, NoticeVerbs
 from bindu.dspy.postgres.prompts import PromptVerbs
 from bindu.dspy.postgres.reading import ReadingVerbs
@@ -27,6 +30,7 @@ from bindu.settings import StorageSettings
 __all__ = ["PostgresStorage"]
 
 _OLDEST = 15
+_CLOSE_SECONDS = 3.0  # for statements under way; a server that is silent must not hold up the end of a program
 _COMMAND_TIMEOUT = 60.0  # seconds: a network that swallows packets must not stop a program for good
 
 
@@ -39,6 +43,8 @@ class PostgresStorage(
     ReadingVerbs,
     RunVerbs,
     RubricVerbs,
+    AccessVerbs,
+    JobVerbs,
     NoticeVerbs,
 ):
     """A ``Storage`` on PostgreSQL >= 15. Belongs to the event loop that ``connect`` ran in."""
@@ -75,11 +81,17 @@ class PostgresStorage(
         self._months = set()
         self._server = server
 
+    async def check_schema(self) -> None:
+        async with self._connection() as connection:
+            migrate.require_current(await migrate.check(connection))
+
     async def close(self) -> None:
         """Give the connections back; an embedded server stops when no other program uses it."""
         try:
-            await self._stop_listening()
-            await self._pool.close()
+            with suppress(TimeoutError):  # a cancelled close ends all connections at once
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._stop_listening()
+                    await self._pool.close()
         finally:
             if self._server is not None:
                 self._server.close()

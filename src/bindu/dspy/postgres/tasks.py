@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from bindu.dspy.arguments import checked_id, is_storable, optional_id
+from bindu.dspy.arguments import as_uuid, checked_id, is_storable, optional_id
 from bindu.dspy.errors import BinduError, UnknownPromptError
 from bindu.dspy.guardrails import cost_of, is_refused
 from bindu.dspy.models import Task
@@ -50,15 +50,20 @@ class TaskVerbs(Database):
         return await self._store_tasks(agent_id, tasks, months)
 
     async def find_task(self, agent_id: str, task_id: UUID | str) -> UUID | None:
-        external_id = str(task_id)
-        if not is_storable(external_id):
+        return (await self.find_tasks(agent_id, [str(task_id)])).get(str(task_id))
+
+    async def find_tasks(self, agent_id: str, task_ids: Sequence[str]) -> dict[str, UUID]:
+        asked = list({task_id for task_id in task_ids if is_storable(task_id)})
+        if not asked:
+            return {}
+        own = [as_uuid(task_id) for task_id in asked]
+        found = await self._rows("find_tasks", agent_id=agent_id, external_ids=asked, task_ids=own)
+        return {task["external_id"]: task["task_id"] for task in found}
+
+    async def latest_task(self, agent_id: str, context_id: str) -> UUID | None:
+        if not is_storable(context_id):
             return None
-        try:
-            own = UUID(external_id)
-        except ValueError:
-            own = None
-        found = await self._value("find_task", agent_id=agent_id, task_id=own, external_id=external_id)
-        return cast("UUID | None", found)
+        return cast("UUID | None", await self._value("latest_task", agent_id=agent_id, context_id=context_id))
 
     async def _store_tasks(self, agent_id: str, tasks: Sequence[Task], months: set[Month]) -> list[UUID]:
         for month in sorted(months - self._months):

@@ -91,3 +91,15 @@ CROSS JOIN LATERAL (
         GROUP BY task_id
     ) AS by_task
 ) AS rated
+
+-- name: owners_of_text
+-- Asked to know the agent, once per text
+SELECT DISTINCT agent_id
+FROM bindu_dspy.prompts
+WHERE content_hash = :digest::bytea
+LIMIT 2
+
+-- name: prompt_of_text
+SELECT max(id) AS id
+FROM bindu_dspy.prompts
+WHERE agent_id = :agent_id AND content_hash = :digest::bytea

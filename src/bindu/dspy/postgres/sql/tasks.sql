@@ -60,14 +60,19 @@ LEFT JOIN bindu_dspy.prompts AS p ON p.agent_id = :agent_id AND p.id = asked.id
 WHERE p.id IS NULL
 ORDER BY asked.id
 
--- name: find_task
-SELECT task_id
-FROM (
-    SELECT id AS task_id, 1 AS place FROM bindu_dspy.tasks WHERE agent_id = :agent_id AND id = :task_id::uuid
-    UNION ALL
-    SELECT task_id, 2 FROM bindu_dspy.task_keys WHERE agent_id = :agent_id AND external_id = :external_id::text
-) AS found
-ORDER BY place
+-- name: find_tasks
+-- Ours by our id, else by the caller's
+SELECT asked.external_id, coalesce(t.id, k.task_id) AS task_id
+FROM unnest(:external_ids::text[], :task_ids::uuid[]) AS asked (external_id, task_id)
+LEFT JOIN bindu_dspy.tasks AS t ON t.agent_id = :agent_id AND t.id = asked.task_id
+LEFT JOIN bindu_dspy.task_keys AS k ON k.agent_id = :agent_id AND k.external_id = asked.external_id AND t.id IS NULL
+WHERE coalesce(t.id, k.task_id) IS NOT NULL
+
+-- name: latest_task
+SELECT id
+FROM bindu_dspy.tasks
+WHERE agent_id = :agent_id AND context_id = :context_id
+ORDER BY id DESC
 LIMIT 1
 
 -- name: lock_tasks
@@ -79,9 +84,28 @@ ORDER BY id
 FOR NO KEY UPDATE
 
 -- name: votes_of_tasks
-SELECT task_id, id, rater_id, idempotency_key, created_at, superseded_by IS NULL AS current
+-- Those that count and those that may come again: the earlier ones of a rater may be many
+SELECT
+    task_id, id, rater_id, idempotency_key, created_at, superseded_by IS NULL AS current, kind, score,
+    feedback_data::text AS data
 FROM bindu_dspy.task_feedback
 WHERE agent_id = :agent_id AND task_id = ANY (:task_ids::uuid[])
+    AND (superseded_by IS NULL OR id = ANY (:ids::uuid[]) OR idempotency_key = ANY (:keys::text[]))
+UNION ALL
+SELECT task_id, id, rater_id, idempotency_key, created_at, false, NULL, NULL, NULL
+FROM bindu_dspy.remarks
+WHERE agent_id = :agent_id AND task_id = ANY (:task_ids::uuid[])
+    AND (id = ANY (:ids::uuid[]) OR idempotency_key = ANY (:keys::text[]))
+
+-- name: insert_remarks
+INSERT INTO bindu_dspy.remarks (
+    agent_id, task_id, id, rater_id, comment, correction, idempotency_key, created_at
+)
+SELECT :agent_id::text, r.*
+FROM unnest(
+    :task_ids::uuid[], :ids::uuid[], :rater_ids::text[], :comments::text[], :corrections::text[],
+    :idempotency_keys::text[], :created_ats::timestamptz[]
+) AS r
 
 -- name: supersede_votes
 UPDATE bindu_dspy.task_feedback AS f
