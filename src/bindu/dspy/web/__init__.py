@@ -1,0 +1,1 @@
+"""The HTTP edge: what agents, browsers and scrapers ask for."""

@@ -1,0 +1,5 @@
+"""The OpenAI-compatible proxy."""
+
+from bindu.dspy.web.proxy.routes import Proxy
+
+__all__ = ["Proxy"]
