@@ -4,7 +4,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := .venv/bin/
 ARGS ?=
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format clean test-integrations check-resolution
 
 demo: .venv/ready
 	$(RUN)bindu demo $(ARGS)
@@ -25,8 +25,14 @@ format: .venv/ready
 bench-%: .venv/ready # one of benchmarks/, such as bench-serving
 	$(RUN)python benchmarks/$*.py $(ARGS)
 
+test-integrations: .venv/ready # each framework's latest release, in an environment of its own; ARGS=agno for one
+	$(RUN)python scripts/test_integrations.py $(ARGS)
+
+check-resolution: .venv/ready # whether a framework's latest release can have us beside it
+	$(RUN)python scripts/check_resolution.py $(ARGS)
+
 clean:
-	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venvs .tools .mypy_cache .pytest_cache .ruff_cache
 
 .venv/ready: pyproject.toml uv.lock
 	@command -v uv >/dev/null 2>&1 || test -x .tools/bin/uv \
