@@ -7,7 +7,7 @@ import sys
 try:
     import typer
 
-    from bindu.dspy.cli import canary, dataset, db, demo, feedback, prompt, runs, status, train
+    from bindu.dspy.cli import canary, dataset, db, demo, feedback, keys, prompt, runs, serve, status, train, worker
     from bindu.dspy.cli.output import start
 except KeyboardInterrupt:  # loading takes long enough for a person to change their mind
     sys.stderr.write("interrupted\n")
@@ -24,10 +24,13 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("status")(status.status)
 app.command("train")(train.train)
+app.command("worker")(worker.worker)
+app.command("serve")(serve.serve)
 app.add_typer(canary.app, name="canary")
 app.add_typer(prompt.app, name="prompt")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(feedback.app, name="feedback")
+app.add_typer(keys.app, name="keys")
 app.add_typer(runs.app, name="runs")
 app.add_typer(db.app, name="db")
 

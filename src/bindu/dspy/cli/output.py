@@ -29,6 +29,7 @@ from bindu.settings import SettingsError
 from bindu.utils import loop
 
 __all__ = [
+    "INTERRUPTED",
     "REFUSED",
     "AgentOption",
     "DryRunOption",
@@ -70,6 +71,7 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.InvalidHistoryError, USAGE),
     (errors.InvalidPromptError, USAGE),
     (errors.UnknownDecisionError, USAGE),
+    (errors.UnknownKeyError, USAGE),
     (errors.UnknownPromptError, USAGE),
     (errors.UnknownRuleError, USAGE),
     (errors.UnknownRunError, USAGE),
@@ -80,7 +82,11 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (UnicodeDecodeError, USAGE),
 )
 
-_TRAINING_PACKAGES = ("dspy", "numpy", "scipy")
+_EXTRAS = {  # by the package that misses
+    **dict.fromkeys(("dspy", "numpy", "scipy"), "train"),
+    **dict.fromkeys(("aiohttp", "itsdangerous", "limits", "starlette", "uvicorn", "yarl"), "server"),
+    "cronsim": "worker",
+}
 
 AgentOption = Annotated[str | None, typer.Option("--agent", help="Whose prompt; default DSPY__AGENT_ID.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -116,9 +122,10 @@ def run(service: Callable[[], Coroutine[Any, Any, T]], *, refused: int = REFUSED
     except (errors.BinduError, SettingsError, OSError, UnicodeDecodeError) as error:
         fail(error, refused)
     except ModuleNotFoundError as error:
-        if error.name not in _TRAINING_PACKAGES:
+        extra = _EXTRAS.get(error.name or "")
+        if extra is None:
             raise
-        _err.print(f"error: {error.name} is not installed. Run pip install 'bindu-dspy[train]'.", markup=False)
+        _err.print(f"error: {error.name} is not installed. Run pip install 'bindu-dspy[{extra}]'.", markup=False)
         raise typer.Exit(CONFIGURATION) from None
     except (KeyboardInterrupt, asyncio.CancelledError):
         _err.print("interrupted", markup=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 from uuid import UUID
 
@@ -11,6 +13,7 @@ import typer
 from bindu.dspy.cli.background import start_in_background
 from bindu.dspy.cli.bar import bar
 from bindu.dspy.cli.output import REFUSED, AgentOption, DryRunOption, JsonOption, emit, run, start
+from bindu.dspy.errors import StorageUnavailableError
 from bindu.dspy.models import TrainingRun
 from bindu.dspy.strategies import parse_strategy
 from bindu.settings import agent_or_default
@@ -54,6 +57,7 @@ def train(
     detach: DetachOption = False,
     ok_if_skipped: SkippedOption = False,
     run_id: Annotated[str | None, typer.Option(hidden=True)] = None,
+    for_worker: Annotated[bool, typer.Option("--for-worker", hidden=True)] = False,
     dry_run: DryRunOption = False,
     agent: AgentOption = None,
     as_json: JsonOption = False,
@@ -66,14 +70,13 @@ def train(
     """
     refused = 0 if ok_if_skipped else REFUSED
     if detach and not dry_run:
-        begun = run(lambda: start_in_background(agent_or_default(agent)), refused=refused)
-        emit(begun, as_json=as_json, text=lambda: begun.sentence)
+        _detach(agent, refused, as_json)
         return
 
     async def service() -> TrainingRun:
         from bindu.dspy.train import Limits, run_training  # noqa: PLC0415 - DSPy loads only where it is needed
 
-        with bar() as watch:
+        with bar() as watch, _outage_told(for_worker):
             return await run_training(
                 optimizer,
                 parse_strategy(strategy),
@@ -90,6 +93,22 @@ def train(
 
     result = run(service, refused=refused, level=logging.INFO)
     emit(result, as_json=as_json, text=lambda: _sentence(result))
+
+
+def _detach(agent: str | None, refused: int, as_json: bool) -> None:
+    begun = run(lambda: start_in_background(agent_or_default(agent)), refused=refused)
+    emit(begun, as_json=as_json, text=lambda: begun.sentence)
+
+
+@contextmanager
+def _outage_told(for_worker: bool) -> Iterator[None]:
+    """Tell the worker, which sees exit code 4 of much that is not worth another try, that this is."""
+    try:
+        yield
+    except StorageUnavailableError as error:
+        if for_worker:
+            emit({"storage_unavailable": {"where": error.where, "cause": error.cause}}, as_json=True, text=str)
+        raise
 
 
 def _sentence(result: TrainingRun) -> str:
