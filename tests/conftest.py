@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,8 @@ from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import use_storage
 from bindu.settings import StorageSettings, app_settings
 from commands import Bindu, bindu_at
+
+collect_ignore = [] if "BINDU_FRAMEWORK" in os.environ else ["frameworks"]  # scripts/test_integrations.py runs them
 
 _TEMPLATE = "bindu_template"
 _numbers = count(1)
@@ -48,9 +51,9 @@ async def value(url: str, query: str) -> Any:
     return found
 
 
-async def until(url: str, query: str, expected: object) -> None:
+async def until(url: str, query: str, expected: object, *, seconds: float = 10) -> None:
     """Wait until the one value of the query is that."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(seconds):
         while await value(url, query) != expected:  # noqa: ASYNC110 - the server has no event to wait for
             await asyncio.sleep(0.02)
 

@@ -178,6 +178,8 @@ WORDS = {  # what a command must be told
     **{f"canary {verb}": ("--reason", "x") for verb in ("abort", "pause", "promote", "resume", "rollback")},
     "feedback add": ("a1", "--rating", "4"),
     "feedback import": ("-",),
+    "keys add": ("web-shop",),
+    "keys revoke": ("0197f3c2",),
     "prompt show": ("1",),
     "runs cancel": ("0197f3c2",),
 }

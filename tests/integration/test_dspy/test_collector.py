@@ -19,7 +19,7 @@ from bindu.dspy.errors import (
 )
 from bindu.dspy.models import RawTask, TaskQuery
 from bindu.dspy.postgres.storage import PostgresStorage
-from bindu.dspy.prompts import bootstrap_prompt, get_active_prompt, insert_prompt
+from bindu.dspy.prompts import bootstrap_prompt, get_active_prompt, insert_prompt, update_prompt_status
 
 TALK = [{"role": "user", "content": "Where is my parcel?"}, {"role": "assistant", "content": "On its way."}]
 MAY = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
@@ -61,6 +61,14 @@ async def test_a_default_counts_for_the_active_prompt_only_when_it_is_the_same_t
     await record_task(TALK, prompt={"id": None, "prompt_text": " You help.\n"})
     with pytest.raises(InvalidPromptError, match="cannot count for it"):
         await record_task(TALK, prompt={"id": None, "prompt_text": "You sell."})
+
+
+async def test_a_default_that_is_an_earlier_prompt_counts_for_that_one(storage: PostgresStorage) -> None:
+    await bootstrap_prompt("You help.")
+    candidate = await insert_prompt("You help well.", "candidate", 0.5)
+    await update_prompt_status(candidate, "active")
+    await record_task(TALK, prompt={"id": None, "prompt_text": "You help."})
+    assert [task.prompt_id for task in await stored(storage)] == [1]
 
 
 @pytest.mark.usefixtures("storage")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
 from bindu.dspy.errors import BinduError, UnknownTaskError
-from bindu.dspy.models import Feedback, TaskQuery
+from bindu.dspy.models import Feedback, Remark, TaskQuery
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import Storage
 from bindu.settings import StorageSettings
@@ -170,3 +170,38 @@ async def test_whatever_is_clicked_in_whatever_batches_the_latest_votes_count(
     means = [sum(score for _, score in votes.values()) / len(votes) for votes in expected.values()]
     assert metrics.num_rated == len(means)
     assert metrics.average_score == (pytest.approx(sum(means) / len(means)) if means else None)
+
+
+def a_remark(task_id: UUID, **fields: object) -> Remark:
+    return Remark(**{"agent_id": AGENT, "task_id": task_id, "id": uuid7(), "comment": "Late.", **fields})  # type: ignore[arg-type]
+
+
+async def remarks(url: str) -> list[asyncpg.Record]:
+    return await fetch(url, "SELECT * FROM bindu_dspy.remarks ORDER BY id")
+
+
+async def test_a_remark_becomes_part_of_its_raters_vote(storage: Storage, postgres_url: str) -> None:
+    (task_id,) = await some_tasks(storage, 1)
+    vote, other = a_vote(task_id, 0.8, data={"rating": 4}), a_vote(task_id, 0.2, rater_id="bob")
+    await storage.add_feedback([vote, other])
+    remark = a_remark(task_id, correction="On Friday.")
+    assert await storage.add_feedback([remark]) == [remark.id]
+    first, bobs, second = await stored_votes(postgres_url)
+    assert (first["superseded_by"], bobs["superseded_by"], second["superseded_by"]) == (remark.id, None, None)
+    assert (second["score"], second["comment"]) == (0.8, "Late.")
+    assert second["feedback_data"] == '{"rating": 4, "comment": "Late.", "correction": "On Friday."}'
+    assert await remarks(postgres_url) == []
+
+
+async def test_a_remark_of_somebody_who_did_not_vote_is_kept_and_counts_nowhere(
+    storage: Storage, postgres_url: str
+) -> None:
+    (task_id,) = await some_tasks(storage, 1)
+    remark = a_remark(task_id, idempotency_key="once", created_at=START)
+    again = a_remark(task_id, idempotency_key="once")
+    assert await storage.add_feedback([remark, again]) == [remark.id, remark.id]
+    assert await storage.add_feedback([again]) == [remark.id]
+    [kept] = await remarks(postgres_url)
+    assert (kept["comment"], kept["created_at"]) == ("Late.", START)
+    assert await stored_votes(postgres_url) == []
+    assert (await storage.prompt_metrics(AGENT, [1]))[1].num_rated == 0

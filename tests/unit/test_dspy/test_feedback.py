@@ -14,11 +14,14 @@ from bindu.dspy.errors import InvalidFeedbackError
 from bindu.dspy.feedback import (
     anonymous_rater,
     is_anonymous,
+    is_remark,
     normalize_feedback,
     parse_feedback,
     task_score,
 )
 from bindu.dspy.models import Vote
+
+VOTES = ("rating", "thumbs_up", "score", "label")
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -48,6 +51,12 @@ votes = st.builds(
         ({"thumbs_up": "0"}, "thumbs_up", 0.0),
         ({"thumbs_up": 1}, "thumbs_up", 1.0),
         ({"thumbs_up": 0}, "thumbs_up", 0.0),
+        ({"score": 0.35}, "thumbs_up", 0.35),
+        ({"score": "1"}, "thumbs_up", 1.0),
+        ({"score": 0, "label": "good"}, "thumbs_up", 0.0),
+        ({"thumbs_up": True, "score": 0}, "thumbs_up", 1.0),
+        ({"label": "Good"}, "thumbs_up", 1.0),
+        ({"label": " thumbs down "}, "thumbs_up", 0.0),
     ],
 )
 def test_every_accepted_shape_has_its_score(given: dict[str, Any], kind: str, score: float) -> None:
@@ -144,3 +153,21 @@ def test_votes_without_a_person_are_anonymous(rater: str) -> None:
 )
 def test_people_may_call_themselves_anonymous(rater: str) -> None:
     assert not is_anonymous(rater)
+
+
+@pytest.mark.parametrize("given", [{"comment": "Late."}, {"correction": "On Friday.", "rating": None}])
+def test_words_without_a_vote_are_a_remark(given: dict[str, Any]) -> None:
+    assert is_remark(given)
+    with pytest.raises(InvalidFeedbackError):
+        parse_feedback(given)
+
+
+@given(st.dictionaries(st.sampled_from([*VOTES, "comment", "correction", "other"]), json_values, max_size=4))
+def test_feedback_is_a_vote_or_a_remark_or_refused_and_never_two_of_them(data: dict[str, Any]) -> None:
+    try:
+        _, score = parse_feedback(data)
+    except InvalidFeedbackError:
+        assert not is_remark(data) or all(data.get(name) is None for name in VOTES)
+    else:
+        assert 0 <= score <= 1
+        assert not is_remark(data)
