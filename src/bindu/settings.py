@@ -151,7 +151,7 @@ class TrainingSettings(_Section):
 class ServerSettings(_Section):
     """`bindu serve`: where it listens and what it takes."""
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8080, ge=0, le=65535)  # 0 takes a free one
     require_key: bool = False  # of programs on this machine too
     max_body: int = Field(default=2_000_000, ge=1_000)  # bytes of one request to the JSON API
@@ -166,7 +166,7 @@ class ServerSettings(_Section):
 class ProxySettings(_Section):
     """The OpenAI-compatible proxy of `bindu serve`."""
 
-    upstream: str = "https://api.openai.com/v1"  # any OpenAI-compatible base URL
+    upstream: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://\S+$")  # any OpenAI-compatible base
     upstream_key: SecretStr | None = None  # None passes the caller's own on
     timeout: float = Field(default=600.0, gt=0)  # seconds of silence from upstream
     max_body: int = Field(default=50_000_000, ge=1_000)  # bytes of one request

@@ -35,6 +35,8 @@ KEY_PREFIX: Final = "bindu_"
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
 _RANDOM_BYTES: Final = 32
+_LONGEST: Final = 200  # characters of a name
+_SHORTEST: Final = 8  # of an id's beginning
 _FRESH_SECONDS: Final = 5.0  # a revoked key is refused at the latest after it
 _MOST_KNOWN: Final = 10_000
 _PATIENCE: Final = 1.0  # seconds for the database
@@ -80,10 +82,16 @@ async def list_keys(*, agent_id: str | None = None) -> list[ApiKey]:
 async def revoke_key(
     key_id: UUID | str, *, dry_run: bool = False, agent_id: str | None = None, now: datetime | None = None
 ) -> ApiKey:
-    """Make a key worthless, within seconds in every process. Raises UnknownKeyError."""
+    """Make a key worthless, within seconds in every process; the beginning of its id is enough if it fits no other.
+
+    Raises UnknownKeyError.
+    """
     at, agent, asked = checked_time(now), agent_named(agent_id), checked_id(key_id, "key_id").strip().lower()
     storage = await get_storage()
-    key = next((key for key in await list_keys(agent_id=agent) if str(key.id) == asked), None)
+    found = [
+        key for key in await list_keys(agent_id=agent) if len(asked) >= _SHORTEST and str(key.id).startswith(asked)
+    ]
+    key = found[0] if len(found) == 1 else None
     revoked = key if key is None or dry_run else await storage.revoke_key(key.agent_id, key.id, now=at)
     if revoked is None:
         raise UnknownKeyError(agent, asked)
@@ -174,8 +182,8 @@ def _is_over(key: ApiKey) -> bool:
 
 def _named(name: str) -> str:
     text = checked_id(name, "name").strip()
-    if not text:
-        raise InvalidArgumentError("Give the key a name that says who uses it.")
+    if not 0 < len(text) <= _LONGEST:
+        raise InvalidArgumentError(f"Give the key a name that says who uses it, in {_LONGEST} characters at most.")
     return text
 
 

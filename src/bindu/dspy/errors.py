@@ -138,7 +138,8 @@ class UnknownTaskError(BinduError, LookupError):
 
     def __init__(self, agent_id: str, task_id: object) -> None:
         super().__init__(
-            f"Agent '{agent_id}' has no task {task_id}. Record the exchange with record_task() before its feedback."
+            f"Agent '{agent_id}' has no task {task_id}. Record the exchange with record_task() before its feedback, "
+            "or name the agent that it belongs to."
         )
         self.agent_id = agent_id
         self.task_id = task_id

@@ -85,7 +85,7 @@ class Recorder:
     @property
     def waiting(self) -> int:
         """Exchanges that are not in the database yet, as far as known."""
-        return len(self._queue) + self._spool.count
+        return len(self._queue) + (self._spool.count if self._spool.size else 0)
 
     @property
     def is_behind(self) -> bool:

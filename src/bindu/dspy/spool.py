@@ -51,7 +51,10 @@ class Spool:
 
     @property
     def size(self) -> int:
-        """Bytes that wait in the folder, as this process knows."""
+        """Bytes that wait in the folder now, whoever put them there; others may have stored what we put."""
+        self._size = self._measure()
+        if not self._size:
+            self.count = 0
         return self._size
 
     def put(self, records: Sequence[bytes]) -> None:

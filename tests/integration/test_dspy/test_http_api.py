@@ -15,6 +15,7 @@ import pytest
 from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.prompts import bootstrap_prompt
 from bindu.dspy.storage import close_storage
+from bindu.dspy.web import operations
 from bindu.settings import app_settings
 from conftest import execute, fetch, named, value
 from samples import TALK, open_trial
@@ -84,12 +85,13 @@ async def test_a_conversation_keeps_its_arm_and_candidates_get_their_share(
     assert 5 <= sum(arm == "candidate" for arm in arms.values()) <= 40  # of 200, a tenth
 
 
-async def test_an_agent_without_a_prompt_is_not_found_or_served_the_default(http: httpx.AsyncClient) -> None:
+async def test_an_agent_without_a_prompt_is_not_found_or_begins_with_the_default(http: httpx.AsyncClient) -> None:
     missing = await http.post("/v1/select", json={"agent": "new"})
     assert (missing.status_code, "'new' has no active prompt" in said_why(missing)) == (404, True)
     assert (await http.post("/v1/tasks", json={"agent": "new", "history": TALK})).status_code == 404
     served = (await http.post("/v1/select", json={"agent": "new", "default": "You greet."})).json()["prompt"]
-    assert (served["id"], served["prompt_text"], served["agent_id"]) == (None, "You greet.", "new")
+    assert (served["id"], served["prompt_text"], served["agent_id"]) == (1, "You greet.", "new")
+    assert (await http.post("/v1/tasks", json={"prompt": served, "history": TALK})).status_code == 201
 
 
 async def test_the_agent_is_named_in_the_body_or_the_header(http: httpx.AsyncClient) -> None:
@@ -659,3 +661,16 @@ async def test_no_text_of_a_user_comes_back_as_anything_but_json(http: httpx.Asy
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
     assert str(answers[0].url).startswith(OURS)
+
+
+async def test_whatever_is_asked_of_a_silent_database_is_refused_in_time(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(*_: object, **__: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(operations, "PATIENCE", 0.1)
+    monkeypatch.setattr(PostgresStorage, "signing_secret", silent)
+    monkeypatch.setattr(PostgresStorage, "runs", silent)
+    for answer in (await http.post("/v1/tokens", json={"task_id": "r-1"}), await http.get("/v1/runs")):
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")

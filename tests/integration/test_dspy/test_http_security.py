@@ -121,6 +121,14 @@ async def test_the_body_of_a_made_up_key_is_not_read(stranger: httpx.AsyncClient
     assert read <= 1
 
 
+async def test_who_may_only_select_stores_no_first_prompt(stranger: httpx.AsyncClient) -> None:
+    asked = {"agent": "new", "default": "You greet."}
+    for scopes, expected in ((("select",), None), (("select", "write"), 1)):
+        key = await key_for("new", *scopes)
+        answer = await stranger.post("/v1/select", json=asked, headers=bearer(key))
+        assert answer.json()["prompt"]["id"] == expected
+
+
 async def test_where_keys_are_required_this_machine_needs_one_too(storage: PostgresStorage) -> None:
     await storage.bootstrap("default", "You help.")
     async with serving(require_key=True) as served:

@@ -238,3 +238,12 @@ def test_a_fork_does_not_keep_what_its_parent_was_done_with(tmp_path: Path) -> N
         assert list(records) == [b"one"]
     os.write(writing, b"x")
     os.waitpid(child, 0)
+
+
+def test_what_another_process_stored_waits_no_longer(tmp_path: Path) -> None:
+    spool, other = (Spool(tmp_path, limit=MOST) for _ in range(2))
+    spool.put([b"one"])
+    spool.close()
+    with other.oldest() as records:
+        assert records is not None
+    assert (spool.size, spool.count) == (0, 0)

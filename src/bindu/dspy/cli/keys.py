@@ -14,6 +14,8 @@ from bindu.settings import agent_or_default
 
 __all__ = ["app"]
 
+SHOWN = 18  # characters of an id: enough to tell two keys apart
+
 app = typer.Typer(help="Make, list and revoke keys for callers of 'bindu serve'.", no_args_is_help=True)
 
 
@@ -21,7 +23,10 @@ app = typer.Typer(help="Make, list and revoke keys for callers of 'bindu serve'.
 def add(
     name: Annotated[str, typer.Argument(help="Who uses it.")],
     scope: Annotated[
-        list[str], typer.Option(help="select, write, operate or admin; repeat it for several.", show_default=True)
+        list[str],
+        typer.Option(
+            help="select (serve, proxy), write (record), operate (read) or admin (all); several by repeating."
+        ),
     ] = ["select", "write"],  # noqa: B006 - typer copies it
     days: Annotated[float | None, typer.Option(help="That it is good for; default for ever.")] = None,
     dry_run: DryRunOption = False,
@@ -56,7 +61,7 @@ def list_(agent: AgentOption = None, as_json: JsonOption = False) -> None:
 
 @app.command("revoke")
 def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="As 'bindu keys list' shows it.")],
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As 'bindu keys list' shows it, or more of it.")],
     dry_run: DryRunOption = False,
     agent: AgentOption = None,
     as_json: JsonOption = False,
@@ -66,12 +71,12 @@ def revoke(
     Example: bindu keys revoke 0197f3c2-7b1e-7cc3-98c4-dc0c0c07398f
     """
     key = run(lambda: revoke_key(key_id, dry_run=dry_run, agent_id=agent_or_default(agent)))
-    done = "would open nothing from now on" if dry_run else "opens nothing any more"
+    done = "would be revoked" if dry_run else "is revoked: in five seconds it opens nothing, in any process"
     emit(key, as_json=as_json, text=lambda: f"Key {key.id} ({key.name}) {done}.")
 
 
 def _table(keys: list[ApiKey]) -> RenderableType:
-    rows = [(str(key.id), key.agent_id, key.name, " ".join(key.scopes), _state(key)) for key in keys]
+    rows = [(str(key.id)[:SHOWN], key.agent_id, key.name, " ".join(key.scopes), _state(key)) for key in keys]
     return (
         table("key", "agent", "name", "scopes", "state", rows=rows) if rows else "There are no keys: only this machine."
     )

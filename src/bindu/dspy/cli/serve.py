@@ -11,6 +11,7 @@ import typer
 
 from bindu.dspy.cli.output import INTERRUPTED, JsonOption, emit, run
 from bindu.dspy.errors import StorageUnavailableError
+from bindu.dspy.postgres.database import UNREADABLE
 from bindu.dspy.storage import get_storage
 from bindu.settings import app_settings
 from bindu.utils.logging import get_logger
@@ -45,6 +46,8 @@ def serve(
         try:
             await within(PATIENCE, _opened())
         except (StorageUnavailableError, TimeoutError) as error:  # the proxy goes on without; the rest says so
+            if getattr(error, "where", None) == UNREADABLE:  # no waiting helps a URL that is misspelt
+                raise
             why = str(error) or "it does not answer in time"
             get_logger("bindu.dspy.cli.serve").warning("Serving begins without the database: %s", why)
         return await serve_http(

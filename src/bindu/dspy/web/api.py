@@ -18,9 +18,10 @@ from bindu.dspy.collector import (
     store_feedback,
 )
 from bindu.dspy.dataset import build_dataset
-from bindu.dspy.errors import NoActivePromptError, UnknownTaskError
+from bindu.dspy.errors import BinduError, NoActivePromptError, UnknownTaskError
 from bindu.dspy.insights import prompt_reports
 from bindu.dspy.prompt_selector import select_prompt_with_canary
+from bindu.dspy.prompts import bootstrap_prompt
 from bindu.dspy.recorder import Recorder
 from bindu.dspy.storage import get_storage
 from bindu.dspy.telemetry import counted_exposure
@@ -139,6 +140,8 @@ class Api:
         prompt = await select_prompt_with_canary(unit_id=body.unit_id, agent_id=agent, default=body.default)
         if prompt is None:
             raise NoActivePromptError(agent)
+        if prompt["id"] is None and await asked.may("write", agent):
+            prompt |= await _first_prompt(agent, prompt["prompt_text"])
         counted_exposure(prompt)
         return {"prompt": prompt}
 
@@ -230,6 +233,15 @@ class Api:
         if len(agents) > 1:
             raise Problem(422, "invalid_request", "The tasks of a batch belong to one agent. Send one batch for each.")
         return agents.pop()
+
+
+async def _first_prompt(agent_id: str, default: str) -> dict[str, Any]:
+    """Store what an agent brings to its first start; what cannot be stored is served all the same."""
+    try:
+        first = await bootstrap_prompt(default, agent_id=agent_id)
+    except BinduError:
+        return {}
+    return {"id": first["id"], "prompt_text": first["prompt_text"]}
 
 
 async def _store_tasks(_agent_id: str, exchanges: Sequence[Exchange]) -> list[UUID]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bindu.dspy.errors import StorageUnavailableError
 from bindu.dspy.headers import PROMPT_NAME, usable
 from bindu.dspy.housekeeping import Scope
 from bindu.dspy.storage import agent_named
@@ -22,8 +23,11 @@ from bindu.dspy.web.callers import Callers
 from bindu.dspy.web.labels import LabelledRoute
 from bindu.dspy.web.problems import Problem, plain
 from bindu.dspy.web.tokens import Grant
+from bindu.utils.patience import within
 
 __all__ = ["Asked", "Operation", "agent_of", "route"]
+
+PATIENCE: Final = 15.0  # seconds for the database, whatever is asked of it
 
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")  # a lone one, which models emit, only the standard library reads
 
@@ -43,6 +47,14 @@ class Asked:
         await self.callers.authorise(self.request, scope, agent)
         return agent
 
+    async def may(self, scope: Scope, agent_id: str) -> bool:
+        """Whether the caller may do that too."""
+        try:
+            await self.callers.authorise(self.request, scope, agent_id)
+        except Problem:
+            return False
+        return True
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
@@ -51,7 +63,7 @@ class Operation:
     method: str
     path: str
     summary: str
-    handler: Callable[[Asked], Awaitable[Any]]
+    handler: Callable[[Asked], Coroutine[Any, Any, Any]]
     takes: Any
     gives: Any
     scope: Scope
@@ -76,7 +88,10 @@ def route(operation: Operation, callers: Callers, *, most: int, middleware: Sequ
         body = _query(request, operation.takes) if operation.method == "GET" else None
         if body is None:
             body = _decoded(decode, await read_body(request, most), operation.takes)
-        answer = await operation.handler(Asked(request, body, callers, grant))
+        try:
+            answer = await within(PATIENCE, operation.handler(Asked(request, body, callers, grant)))
+        except TimeoutError:
+            raise StorageUnavailableError("the database", "it did not answer in time") from None
         return Response(plain(answer), operation.status, media_type="application/json")
 
     return LabelledRoute(operation.path, endpoint, methods=[operation.method], middleware=middleware)

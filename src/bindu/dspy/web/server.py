@@ -77,5 +77,7 @@ async def serve(*, host: str, port: int, started: Callable[[str], None]) -> sign
     try:
         await server.serve()
     except SystemExit:  # uvicorn's way to say that it cannot listen, having logged why
-        raise OSError(f"Cannot listen on {host}:{port}. Is something else listening there? Try --port.") from None
+        raise OSError(
+            f"Cannot listen on {host}:{port}. Is something else listening there, or is it no address of this machine?"
+        ) from None
     return told[0] if told else None
