@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bindu.dspy.arguments import shown
 from bindu.dspy.collector import Opinion, read_feedback, store_feedback
 from bindu.dspy.errors import BinduError, InvalidArgumentError, InvalidFeedbackError, UnknownTaskError
+from bindu.dspy.feedback import VOTES
 from bindu.dspy.models import JsonObject
 from bindu.dspy.recorder import Recorder
 from bindu.dspy.storage import agent_named
@@ -41,7 +42,6 @@ TASK_NOT_FOUND = -32001
 
 Authorise = Callable[[Request, str], Awaitable[None]]
 
-_VOTES = ("rating", "thumbs_up", "score", "label")
 _ACTIVATION = ("A2A-Extensions", "X-A2A-Extensions")  # since 1.0, before
 _STORED = "Feedback submitted successfully"  # what Bindu says
 _AWAY = f"The feedback could not be stored, and nothing of it was. Send it again in {RETRY_SECONDS} seconds."
@@ -179,7 +179,7 @@ def _shape(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> JsonObject
     text = params.get("feedback")
     if text is not None and not isinstance(text, str):
         raise InvalidFeedbackError(f'"feedback" is a text, not {shown(text)}; a vote is a "rating" or "thumbs_up".')
-    votes = {name: _named(params, name) for name in _VOTES}
+    votes = {name: _named(params, name) for name in VOTES}
     if all(vote is None for vote in votes.values()):
         votes["thumbs_up"] = _named(metadata, "thumbs_up")
     said = {**votes, "comment": text, "correction": params.get("correction"), "metadata": dict(metadata) or None}

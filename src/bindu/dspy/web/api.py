@@ -19,6 +19,7 @@ from bindu.dspy.collector import (
 )
 from bindu.dspy.dataset import build_dataset
 from bindu.dspy.errors import BinduError, NoActivePromptError, UnknownTaskError
+from bindu.dspy.feedback import VOTES
 from bindu.dspy.insights import prompt_reports
 from bindu.dspy.prompt_selector import select_prompt_with_canary
 from bindu.dspy.prompts import bootstrap_prompt
@@ -54,7 +55,7 @@ from bindu.settings import ServerSettings
 
 __all__ = ["Api"]
 
-_VOTE = ("rating", "thumbs_up", "score", "label", "comment", "correction")
+_SAID = (*VOTES, "comment", "correction")
 
 
 class Api:
@@ -202,7 +203,7 @@ class Api:
         given = msgspec.to_builtins(body)
         opinion = read_feedback(
             task_id,
-            {name: given[name] for name in _VOTE if name in given},
+            {name: given[name] for name in _SAID if name in given},
             rater_id=body.rater_id if rater_id is None else rater_id,
             idempotency_key=body.idempotency_key,
         )
