@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,11 @@ from conftest import until
 from talks import talk
 
 LEASE = 2.0  # seconds
-YESTERDAY = datetime.now(UTC) - timedelta(days=2)
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+RARELY = {  # no slot begins while a test runs
+    "DSPY__WORKER__CANARY": "0 0 29 2 *",
+    "DSPY__WORKER__TRAIN": "0 0 29 2 *",
+}
 
 
 class Replicas:
@@ -39,6 +43,7 @@ class Replicas:
             "DSPY__API_KEY": "none",
             "DSPY__TRAINING__NUM_THREADS": "4",
             "DSPY__WORKER__OPTIMIZER": "gepa",
+            "DSPY__WORKER__TRAIN": RARELY["DSPY__WORKER__TRAIN"],
             "DSPY__WORKER__LEASE_SECONDS": str(LEASE),
         }
         self.started: list[subprocess.Popen[str]] = []
@@ -86,7 +91,7 @@ async def test_a_replica_killed_in_the_middle_of_training_is_followed_within_a_l
     storage: PostgresStorage, replicas: Replicas, postgres_url: str
 ) -> None:
     await talk(storage, 210)
-    await storage.enroll_job("default", "train", slot=YESTERDAY)
+    await storage.enroll_job("default", "train", slot=LONG_AGO)
     first = replicas.start(DSPY__WORKER__CANARY="")
     await replicas.wait_for_requests(100)
     second = replicas.start(DSPY__WORKER__CANARY="")
@@ -115,13 +120,13 @@ async def test_stopped_it_stops_its_training_and_gives_the_job_back(
     storage: PostgresStorage, replicas: Replicas, postgres_url: str
 ) -> None:
     await talk(storage, 210)
-    await storage.enroll_job("default", "train", slot=YESTERDAY)
+    await storage.enroll_job("default", "train", slot=LONG_AGO)
     busy = replicas.start(DSPY__WORKER__CANARY="")
     await replicas.wait_for_requests(150)
     code, err = await ended(busy, signal.SIGTERM)
     assert code == 0, err
     [job] = await storage.jobs("default")
-    assert (job.holder, job.last_slot, job.last_outcome) == (None, YESTERDAY, "interrupted")
+    assert (job.holder, job.last_slot, job.last_outcome) == (None, LONG_AGO, "interrupted")
     [run] = await storage.runs("default")
     assert (run.state, run.outcome) == ("ended", "aborted")
     spent = replicas.server.requests
@@ -134,28 +139,28 @@ async def test_stopped_it_stops_its_training_and_gives_the_job_back(
 
 async def test_once_runs_what_is_due_and_says_it_as_one_object(storage: PostgresStorage, bindu: Bindu) -> None:
     await storage.bootstrap("a", "Be kind.")
-    first = bindu("worker", "--once", "--json")
+    first = bindu("worker", "--once", "--json", **RARELY)
     assert json.loads(first.stdout) == {"ended": [], "dry_run": False}, first.stderr
     assert {job.name for job in await storage.jobs("a")} == {"canary", "train"}
-    await storage.enroll_job("b", "canary", slot=YESTERDAY)
+    await storage.enroll_job("b", "canary", slot=LONG_AGO)
     await storage.bootstrap("b", "Be kind.")
-    looked = bindu("worker", "--dry-run", "--agent", "b")
+    looked = bindu("worker", "--dry-run", "--agent", "b", **RARELY)
     assert (looked.returncode, looked.stdout[:34]) == (0, "canary of agent 'b' is due since 2")
-    done = bindu("worker", "--once", "--json")
+    done = bindu("worker", "--once", "--json", **RARELY)
     [one] = json.loads(done.stdout)["ended"]
     assert (one["agent_id"], one["job"], one["outcome"]) == ("b", "canary", "nothing to decide")
-    assert "Nothing is due" in bindu("worker", "--once").stdout
+    assert "Nothing is due" in bindu("worker", "--once", **RARELY).stdout
 
 
 async def test_once_exits_with_1_when_a_job_failed_and_says_which(storage: PostgresStorage, bindu: Bindu) -> None:
     await storage.bootstrap("a", "Be kind.")
     for name in ("canary", "train"):
-        await storage.enroll_job("a", name, slot=YESTERDAY)
-    done = bindu("worker", "--once", "--json", DSPY__WORKER__STRATEGY="no-such-strategy")
+        await storage.enroll_job("a", name, slot=LONG_AGO)
+    done = bindu("worker", "--once", "--json", **RARELY, DSPY__WORKER__STRATEGY="no-such-strategy")
     outcomes = {job["job"]: job["outcome"] for job in json.loads(done.stdout)["ended"]}
     assert outcomes == {"canary": "nothing to decide", "train": "failed: exit code 2"}
     assert done.returncode == 1, done.stderr
-    again = bindu("worker", "--once", "--json")  # a failed job waits for its next time
+    again = bindu("worker", "--once", "--json", **RARELY)  # a failed job waits for its next time
     assert (json.loads(again.stdout)["ended"], again.returncode) == ([], 0)
 
 
