@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol, cast
 from uuid import UUID
 
 from bindu.dspy.arguments import optional_id
-from bindu.dspy.collector import FIRST_DAY, new_id
+from bindu.dspy.collector import AHEAD, FIRST_DAY, new_id
 from bindu.dspy.errors import ImportRefusedError, InvalidArgumentError, InvalidFeedbackError
 from bindu.dspy.extractor import clean_messages
 from bindu.dspy.feedback import VOTES, has_vote, parse_feedback
@@ -21,7 +21,6 @@ __all__ = ["BinduTables", "import_bindu"]
 
 ENDED: Final = ("completed", "failed", "canceled", "rejected")  # Bindu never changes a task after these
 LEGACY: Final = "public"  # where Bindu kept everything before it had a schema per agent
-_AHEAD: Final = timedelta(days=1)
 
 
 class BinduTables(Protocol):
@@ -98,7 +97,7 @@ def _is_wanted(task: BinduTask, tally: ImportTally) -> bool:
 def _why_not(task: BinduTask) -> str | None:
     if task.state not in ENDED:
         return "tasks_that_have_not_ended"
-    if not FIRST_DAY <= task.created_at <= datetime.now(UTC) + _AHEAD:
+    if not FIRST_DAY <= task.created_at <= datetime.now(UTC) + AHEAD:
         return "tasks_of_an_impossible_time"
     return None if parse_turns(_messages(task)) else "tasks_without_a_complete_turn"
 

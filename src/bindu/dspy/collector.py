@@ -39,6 +39,7 @@ __all__ = [
 STATES: tuple[TaskState, ...] = get_args(TaskState)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_DAY = datetime(2020, 1, 1, tzinfo=UTC)  # no version 7 id is older than the format
+AHEAD = timedelta(days=1)  # so much a clock may be ahead: a task from the future would stay the newest
 UUID7 = 7
 LONGEST = 1e300  # milliseconds: more is no number to measure with
 
@@ -286,7 +287,7 @@ def _ids(task_id: UUID | str | int | None, now: datetime | None) -> tuple[UUID, 
     text = checked_id(task_id, "task_id")
     given = as_uuid(text)
     if given is not None and given.variant == RFC_4122 and given.version == UUID7:
-        latest = (now or datetime.now(UTC)) + timedelta(days=1)
+        latest = (now or datetime.now(UTC)) + AHEAD
         if _milliseconds(FIRST_DAY) <= given.int >> 80 <= _milliseconds(latest):
             return given, None
     return new_id(now), text

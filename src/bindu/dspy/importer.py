@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Literal
 from uuid import UUID
@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from bindu.dspy.arguments import checked_id
-from bindu.dspy.collector import new_id
+from bindu.dspy.collector import AHEAD, new_id
 from bindu.dspy.errors import ImportRefusedError
 from bindu.dspy.extractor import clean_messages
 from bindu.dspy.feedback import VOTES, anonymous_rater, has_vote, parse_feedback
@@ -26,7 +26,6 @@ __all__ = ["ImportReport", "import_jsonl"]
 
 MAX_COUNT = 10_000  # votes of one kind on one reply; more is a mistake in the file
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # an earlier time is a mistake in the file
-AHEAD = timedelta(days=1)  # so much a clock may be ahead: a task from the future would stay the newest
 
 
 async def import_jsonl(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from time import monotonic
+from typing import Any, Final, TypeVar
 
-__all__ = ["within"]
+__all__ = ["Patience", "within"]
+
+_MOMENT: Final = 5.0  # seconds
 
 _Result = TypeVar("_Result")
 _abandoned: set[asyncio.Task[Any]] = set()
@@ -28,6 +31,23 @@ async def within(seconds: float, work: Coroutine[Any, Any, _Result]) -> _Result:
     if not task.done():
         raise TimeoutError
     return task.result()
+
+
+class Patience:
+    """How long to wait for somebody, in seconds: hardly at all when they were silent a moment ago."""
+
+    def __init__(self, usual: float, *, after_silence: float) -> None:
+        self._usual = usual
+        self._after_silence = after_silence
+        self._silent_until = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self._usual if monotonic() >= self._silent_until else self._after_silence
+
+    def lose(self) -> None:
+        """They were not in time."""
+        self._silent_until = monotonic() + _MOMENT
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

@@ -12,11 +12,11 @@ from bindu.dspy.errors import BinduError, InvalidPromptError
 from bindu.dspy.promptcheck import normalize_prompt
 from bindu.dspy.storage import get_storage
 from bindu.utils.logging import get_logger
+from bindu.utils.patience import Patience
 
 __all__ = ["Baselines"]
 
 _PATIENCE: Final = 1.0  # seconds for the database: an answer waits for it
-_SILENT_SECONDS: Final = 5.0  # in which nobody waits for it, after it was not in time
 _LOOK_SECONDS: Final = 5.0  # for one look, which then goes on beside the requests
 _UNKNOWN_SECONDS: Final = 10.0  # until a text that was nobody's is asked for again
 _AWAY_SECONDS: Final = 1.0  # until a text that nobody could tell about is
@@ -31,7 +31,7 @@ class Baselines:
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, tuple[str | None, float]] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[str | None]] = {}
-        self._silent_until = 0.0
+        self._patience = Patience(_PATIENCE, after_silence=0)
 
     async def agent_of(self, text: str) -> str | None:
         """The one agent that has a prompt with this text; None when it is nobody's, or nobody can tell in time."""
@@ -43,10 +43,10 @@ class Baselines:
         if owner is not None or monotonic() < good_until:
             return owner
         asking = self._asking.get(digest) or self._ask(digest)
-        await asyncio.wait({asking}, timeout=_PATIENCE if monotonic() >= self._silent_until else 0)
+        await asyncio.wait({asking}, timeout=self._patience.seconds)
         if asking.done():
             return asking.result()
-        self._silent_until = monotonic() + _SILENT_SECONDS
+        self._patience.lose()
         return None
 
     def _ask(self, digest: bytes) -> asyncio.Task[str | None]:

@@ -32,13 +32,12 @@ from bindu.dspy.web.proxy.relay import SERVER_FAULT, Relay
 from bindu.dspy.web.proxy.upstream import Upstream
 from bindu.settings import ProxySettings
 from bindu.utils.logging import get_logger
-from bindu.utils.patience import within
+from bindu.utils.patience import Patience, within
 
 __all__ = ["Proxy"]
 
 PATIENCE: Final = 1.0  # seconds for the database, before the first prompt of an agent is known
 IMPATIENCE: Final = 0.01  # the same, when it was silent a moment ago
-SILENT_SECONDS: Final = 5.0  # what a moment is
 QUIET_SECONDS: Final = 10.0  # between two log lines about the same
 METHODS: Final = ("GET", "POST", "DELETE", "PUT", "PATCH")
 
@@ -74,7 +73,7 @@ class Proxy:
         self._upstream = Upstream(settings)
         self._baselines = Baselines()
         self._conversations = Conversations()
-        self._silent_until = 0.0
+        self._patience = Patience(PATIENCE, after_silence=IMPATIENCE)
         self._warned: dict[str, float] = {}
 
     @asynccontextmanager
@@ -133,7 +132,7 @@ class Proxy:
 
         Without the database the text counts for the prompt that it turns out to be.
         """
-        patience = PATIENCE if monotonic() >= self._silent_until else IMPATIENCE
+        patience = self._patience.seconds
         try:
             async with asyncio.timeout(patience):
                 prompt = await select_prompt_with_canary(unit_id=unit, agent_id=agent, default=text)
@@ -141,7 +140,7 @@ class Proxy:
                 prompt = await within(patience, self._first_prompt(request, agent, prompt))
         except (BinduError, TimeoutError) as error:
             if isinstance(error, TimeoutError):
-                self._silent_until = monotonic() + SILENT_SECONDS
+                self._patience.lose()
             why = str(error) or "the database does not answer in time"
             self._warn("No prompt of agent '%s' can be served, requests pass as they are: %s", agent, why)
             prompt = None if text is None else default_answer(agent, text, unit)
