@@ -4,7 +4,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := .venv/bin/
 ARGS ?=
 
-.PHONY: demo test check format clean test-integrations check-resolution
+.PHONY: demo test check format docs clean test-integrations check-resolution
 
 demo: .venv/ready
 	$(RUN)bindu demo $(ARGS)
@@ -21,6 +21,9 @@ check: .venv/ready
 format: .venv/ready
 	$(RUN)ruff check --fix .
 	$(RUN)ruff format .
+
+docs: .venv/ready # the pages of docs/reference that are written from the code
+	for script in scripts/*_reference.py; do $(RUN)python $$script || exit 1; done
 
 bench-%: .venv/ready # one of benchmarks/, such as bench-serving
 	$(RUN)python benchmarks/$*.py $(ARGS)

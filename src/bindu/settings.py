@@ -6,18 +6,22 @@ Command line > environment > ``.env`` > defaults. Nested keys are joined by ``__
 import difflib
 import logging
 import os
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self, cast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
 __all__ = [
+    "ENV_FILE",
     "CanarySettings",
     "DspySettings",
+    "Origin",
     "ProxySettings",
     "ServerSettings",
+    "Setting",
     "Settings",
     "SettingsError",
     "StorageSettings",
@@ -25,7 +29,15 @@ __all__ = [
     "WorkerSettings",
     "agent_or_default",
     "app_settings",
+    "every_setting",
+    "forget_env_file",
+    "has_variable",
+    "ignored_keys",
 ]
+
+ENV_FILE: Final = ".env"  # in the working directory
+
+Origin = Literal["environment", ".env", "default"]
 
 
 class SettingsError(ValueError):
@@ -159,6 +171,7 @@ class ServerSettings(_Section):
     rate_limit: str = "3000/second"  # per key, else per address
     browser_rate_limit: str = "60/minute"  # per token's rater and address: what browsers send
     token_hours: float = Field(default=24.0, gt=0, le=8766)  # that a feedback token is good for
+    session_hours: float = Field(default=12.0, gt=0, le=8766)  # that a browser stays signed in to the dashboard
     origins: list[str] = ["*"]  # that browsers may send feedback from
     open_metrics: bool = False  # /metrics needs no key
 
@@ -208,7 +221,7 @@ class Settings(BaseSettings):
     """The whole tree; ``app_settings`` is its one instance."""
 
     model_config = SettingsConfigDict(
-        env_nested_delimiter="__", env_file=".env", extra="ignore", validate_assignment=True, case_sensitive=False
+        env_nested_delimiter="__", env_file=ENV_FILE, extra="ignore", validate_assignment=True, case_sensitive=False
     )
 
     storage: StorageSettings = Field(default_factory=StorageSettings)
@@ -223,10 +236,14 @@ def _known_keys(model: type[BaseModel], prefix: str) -> Iterable[str]:
             yield from _known_keys(field.annotation, f"{key}__")
 
 
+def _is_ours(key: str) -> bool:
+    return key.startswith(("DSPY__", "STORAGE__"))
+
+
 def _check_spelling(keys: Iterable[str]) -> None:
     known = list(_known_keys(Settings, ""))
     for key in sorted({key.upper() for key in keys}):
-        if not key.startswith(("DSPY__", "STORAGE__")) or key in known:
+        if not _is_ours(key) or key in known:
             continue
         if key.startswith("STORAGE__"):  # Bindu itself shares this prefix
             logging.getLogger("bindu.settings").warning("%s is not a setting of bindu-dspy and is ignored", key)
@@ -235,15 +252,19 @@ def _check_spelling(keys: Iterable[str]) -> None:
         raise SettingsError(f"{key} is not a setting. Did you mean {near}?")
 
 
-def _load() -> Settings:
-    env_file = Settings.model_config.get("env_file")
+def _file_keys(env_file: str | None) -> list[str]:
+    if env_file is None:
+        return []
     try:
-        dotenv: dict[str, Any] = dict(DotEnvSettingsSource(Settings, env_file=env_file).env_vars)
+        return list(DotEnvSettingsSource(Settings, env_file=env_file).env_vars)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{env_file} cannot be read: {error}. Make it a UTF-8 text that you may read.") from None
-    _check_spelling([*os.environ, *dotenv])
+
+
+def _load(env_file: str | None) -> Settings:
+    _check_spelling([*os.environ, *_file_keys(env_file)])
     try:
-        return Settings()
+        return Settings(_env_file=env_file)  # type: ignore[call-arg] # pydantic-settings takes it
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = "__".join(str(part) for part in first["loc"]).upper()
@@ -256,10 +277,11 @@ class _Lazy:
     """Reads the environment on first use, so that a wrong setting is a sentence and not a failed import."""
 
     _loaded: Settings | None = None
+    _env_file: str | None = ENV_FILE
 
     def _settings(self) -> Settings:
         if _Lazy._loaded is None:
-            _Lazy._loaded = _load()
+            _Lazy._loaded = _load(_Lazy._env_file)
         return _Lazy._loaded
 
     def __getattr__(self, name: str) -> Any:
@@ -278,3 +300,60 @@ app_settings = cast("Settings", _Lazy())
 def agent_or_default(agent_id: str | None) -> str:
     """The agent that a caller named, else DSPY__AGENT_ID."""
     return agent_id or app_settings.dspy.agent_id
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as it is now, and who said so."""
+
+    key: str  # as in the environment
+    value: Any  # secrets stay wrapped
+    origin: Origin
+
+
+def every_setting() -> list[Setting]:
+    """All settings in the order of the reference. Raises SettingsError."""
+    now = app_settings.model_dump()
+    file = DotEnvSettingsSource(Settings, env_file=_Lazy._env_file)
+    given = {"environment": EnvSettingsSource(Settings)(), ".env": file()}
+    return list(_settings(Settings, (), now, given))
+
+
+def _settings(
+    model: type[BaseModel], path: tuple[str, ...], now: dict[str, Any], given: dict[str, dict[str, Any]]
+) -> Iterator[Setting]:
+    for name, field in model.model_fields.items():
+        here = (*path, name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _settings(field.annotation, here, now, given)
+            continue
+        origin = next((origin for origin, said in given.items() if _at(said, here) is not _NOTHING), "default")
+        yield Setting("__".join(here).upper(), _at(now, here), cast("Origin", origin))
+
+
+_NOTHING: Final = object()
+
+
+def _at(tree: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        if not isinstance(tree, dict) or name not in tree:
+            return _NOTHING
+        tree = tree[name]
+    return tree
+
+
+def forget_env_file() -> None:
+    """Go on with the environment and the defaults alone. Raises SettingsError."""
+    _Lazy._loaded, _Lazy._env_file = _load(None), None
+
+
+def ignored_keys() -> list[str]:
+    """What is set under ``STORAGE__`` and is no setting of ours: Bindu's, or misspelt. Raises SettingsError."""
+    known = set(_known_keys(Settings, ""))
+    keys = {key.upper() for key in (*os.environ, *_file_keys(ENV_FILE))}
+    return sorted(key for key in keys - known if key.startswith("STORAGE__"))
+
+
+def has_variable(name: str) -> bool:
+    """Whether the environment holds something under that name, such as a provider's key."""
+    return bool(os.environ.get(name, "").strip())

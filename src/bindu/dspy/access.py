@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Final, get_args
 from uuid import UUID
 
-from bindu.dspy.arguments import checked_id, checked_time, shown
+from bindu.dspy.arguments import EVERY_AGENT, checked_actor, checked_id, checked_time, shown
 from bindu.dspy.collector import new_id
 from bindu.dspy.errors import InvalidArgumentError, StorageUnavailableError, UnknownKeyError
 from bindu.dspy.housekeeping import ApiKey, Scope
@@ -30,9 +30,10 @@ __all__ = [
     "revoke_key",
 ]
 
-EVERY_AGENT: Final = "*"
 KEY_PREFIX: Final = "bindu_"
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+
+_IMPLIED_BY: Final[dict[Scope, tuple[Scope, ...]]] = {"view": ("operate",)}
 
 _RANDOM_BYTES: Final = 32
 _LONGEST: Final = 200  # characters of a name
@@ -47,6 +48,8 @@ async def create_key(
     scopes: Sequence[str],
     *,
     days: float | None = None,
+    actor: str = "person",
+    reason: str = "",
     dry_run: bool = False,
     agent_id: str | None = None,
     now: datetime | None = None,
@@ -55,10 +58,11 @@ async def create_key(
 
     With ``dry_run`` it is not stored and opens nothing.
 
-    Scopes are ``select`` (serve prompts, use the proxy), ``write`` (record tasks and feedback), ``operate`` (read
-    prompts, decisions, conversations) and ``admin`` (all of it). Raises InvalidArgumentError.
+    Scopes are ``select`` (serve prompts, use the proxy), ``write`` (record tasks and feedback), ``view`` (read
+    prompts, decisions, conversations), ``operate`` (that, and move traffic) and ``admin`` (all of it). ``actor`` and
+    ``reason`` are for the audit trail. Raises InvalidArgumentError.
     """
-    at, agent, storage = checked_time(now), agent_named(agent_id), await get_storage()
+    at, agent, who, storage = checked_time(now), agent_named(agent_id), checked_actor(actor), await get_storage()
     if days is not None and not 0 < days < 36_500:  # noqa: PLR2004 - a century
         raise InvalidArgumentError(f"A key is good for some days, up to a century, not for {shown(days)}.")
     begins = at or await storage.now()
@@ -70,7 +74,9 @@ async def create_key(
         scopes=_scopes(scopes),
         expires_at=None if days is None else begins + timedelta(days=days),
     )
-    return key if dry_run else await storage.add_key(key, digest_of(text), now=at), text
+    if dry_run:
+        return key, text
+    return await storage.add_key(key, digest_of(text), actor=who, reason=reason, now=at), text
 
 
 async def list_keys(*, agent_id: str | None = None) -> list[ApiKey]:
@@ -80,7 +86,13 @@ async def list_keys(*, agent_id: str | None = None) -> list[ApiKey]:
 
 
 async def revoke_key(
-    key_id: UUID | str, *, dry_run: bool = False, agent_id: str | None = None, now: datetime | None = None
+    key_id: UUID | str,
+    *,
+    actor: str = "person",
+    reason: str = "",
+    dry_run: bool = False,
+    agent_id: str | None = None,
+    now: datetime | None = None,
 ) -> ApiKey:
     """Make a key worthless, within seconds in every process; the beginning of its id is enough if it fits no other.
 
@@ -92,7 +104,8 @@ async def revoke_key(
         key for key in await list_keys(agent_id=agent) if len(asked) >= _SHORTEST and str(key.id).startswith(asked)
     ]
     key = found[0] if len(found) == 1 else None
-    revoked = key if key is None or dry_run else await storage.revoke_key(key.agent_id, key.id, now=at)
+    by = {"actor": checked_actor(actor), "reason": reason}
+    revoked = key if key is None or dry_run else await storage.revoke_key(key.agent_id, key.id, now=at, **by)
     if revoked is None:
         raise UnknownKeyError(agent, asked)
     return revoked
@@ -105,7 +118,7 @@ def digest_of(text: str) -> bytes:
 
 def may(key: ApiKey, scope: Scope) -> bool:
     """Whether a key allows that."""
-    return scope in key.scopes or "admin" in key.scopes
+    return not {scope, "admin", *_IMPLIED_BY.get(scope, ())}.isdisjoint(key.scopes)
 
 
 def is_for(key: ApiKey, agent_id: str) -> bool:
@@ -127,7 +140,11 @@ class KeyRing:
 
     async def find(self, text: str) -> ApiKey | None:
         """The key, None for a wrong one. Raises StorageUnavailableError when nobody can tell."""
-        found = await self._find(digest_of(text))
+        return await self.find_by(digest_of(text))
+
+    async def find_by(self, digest: bytes) -> ApiKey | None:
+        """The key with that digest, as ``find``."""
+        found = await self._find(digest)
         return None if found is None or _is_over(found) else found
 
     async def _find(self, digest: bytes) -> ApiKey | None:

@@ -6,18 +6,23 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from bindu.dspy.errors import InvalidArgumentError, InvalidPromptError
-from bindu.dspy.models import DIGITS
+from bindu.dspy.models import DIGITS, MACHINES
 
 __all__ = [
+    "EVERY_AGENT",
     "as_uuid",
     "check_limit",
+    "checked_actor",
     "checked_id",
+    "checked_own_id",
     "checked_share",
     "checked_time",
     "is_storable",
     "optional_id",
     "shown",
 ]
+
+EVERY_AGENT = "*"  # in keys and in the audit trail
 
 _LONGEST_NUMBER = 128  # bits: any id that is a number
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)  # ids of version 7 count from here
@@ -54,6 +59,23 @@ def checked_id(value: object, name: str) -> str:
             f"{name} {shown(text)} holds a NUL character or a lone surrogate, which no database stores. Remove it."
         )
     return text
+
+
+def checked_own_id(agent_id: str) -> str:
+    """The id of one agent. Raises InvalidArgumentError for the one that keys and the audit trail have for all."""
+    if agent_id == EVERY_AGENT:
+        raise InvalidArgumentError(f"'{EVERY_AGENT}' means every agent, so none can be called that. Name it otherwise.")
+    return agent_id
+
+
+def checked_actor(value: object) -> str:
+    """Who says so, for the audit trail. Raises InvalidArgumentError for who is in none of it."""
+    who = checked_id(value, "actor")
+    if who in MACHINES:
+        raise InvalidArgumentError(
+            f"'{who}' acts without being told, and is not audited. Name the person or the program that says so."
+        )
+    return who
 
 
 def as_uuid(text: str) -> UUID | None:

@@ -20,6 +20,7 @@ BinduError
 ├── UnknownRuleError            ValueError       an experiment decided by a rule this version lacks
 ├── UnsupportedOptimizerError   ValueError       the optimizer cannot rewrite instructions
 ├── ExperimentActiveError       RuntimeError     a candidate is still on trial
+├── RunActiveError              RuntimeError     a training run is still at work
 ├── NoExperimentError           LookupError      no candidate is on trial
 ├── UnknownDecisionError        LookupError      no decision of that number
 ├── StaleRolloutError           RuntimeError     somebody moved traffic since the decision was taken
@@ -51,6 +52,7 @@ __all__ = [
     "ModelUnavailableError",
     "NoActivePromptError",
     "NoExperimentError",
+    "RunActiveError",
     "RunCancelledError",
     "SchemaError",
     "SourceUnavailableError",
@@ -208,11 +210,24 @@ class ExperimentActiveError(BinduError, RuntimeError):
         self.traffic = traffic
 
 
+class RunActiveError(BinduError, RuntimeError):
+    """A person's data was to be erased while a training run, which may have read it, is still at work."""
+
+    def __init__(self, agent_id: str, run_ids: Sequence[UUID]) -> None:
+        super().__init__(
+            f"Training run {run_ids[0]} of agent '{agent_id}' is still at work and may have read what is to go; "
+            f"nothing was erased. Wait for its end, or stop it with 'bindu runs cancel {run_ids[0]}', then try again."
+        )
+        self.agent_id = agent_id
+        self.run_ids = tuple(run_ids)
+
+
 class StaleRolloutError(BinduError, RuntimeError):
     """Traffic was moved by somebody else after this decision was taken; nothing was changed."""
 
-    def __init__(self, agent_id: str) -> None:
-        super().__init__(f"Somebody else moved the traffic of agent '{agent_id}' in the meantime; nothing was changed.")
+    def __init__(self, agent_id: str, what: str = "") -> None:
+        how = what or f"Somebody else moved the traffic of agent '{agent_id}' in the meantime"
+        super().__init__(f"{how}; nothing was changed.")
         self.agent_id = agent_id
 
 

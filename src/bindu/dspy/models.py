@@ -10,6 +10,7 @@ from uuid import UUID
 __all__ = [
     "DIGITS",
     "FAILED_BELOW",
+    "MACHINES",
     "Arm",
     "BandPoint",
     "BinduTask",
@@ -45,6 +46,7 @@ __all__ = [
 JsonObject = dict[str, Any]
 
 DIGITS = 9  # scores and shares that agree to this many decimals are equal
+MACHINES = ("controller", "trainer")  # who act without being told; what all others do is audited
 FAILED_BELOW = 0.5  # a score below it is a failure, whatever the threshold of the golden dataset
 
 Arm = Literal["active", "candidate"]

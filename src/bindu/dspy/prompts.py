@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NoReturn, get_args
 
-from bindu.dspy.arguments import checked_share, checked_time, shown
+from bindu.dspy.arguments import checked_actor, checked_own_id, checked_share, checked_time, shown
 from bindu.dspy.errors import InvalidPromptError, UnknownPromptError
 from bindu.dspy.models import DIGITS, Prompt, PromptMetrics, PromptStatus, Serving, Trial
 from bindu.dspy.promptcheck import normalize_prompt
@@ -56,14 +56,17 @@ async def get_candidate_prompt(*, agent_id: str | None = None) -> dict[str, Any]
     return None if serving is None or serving.candidate is None else await _viewed(storage, serving.candidate)
 
 
-async def bootstrap_prompt(text: str, *, agent_id: str | None = None, now: datetime | None = None) -> dict[str, Any]:
+async def bootstrap_prompt(
+    text: str, *, agent_id: str | None = None, actor: str = "application", now: datetime | None = None
+) -> dict[str, Any]:
     """Make ``text`` the active prompt at 100 %, unless the agent already has one; return the active prompt.
 
-    Safe to call at every start and from every replica. Raises InvalidPromptError for an empty text.
+    Safe to call at every start and from every replica. ``actor`` is who does so, for the audit trail. Raises
+    InvalidPromptError for an empty text.
     """
-    normal, at = normalize_prompt(text), checked_time(now)
-    storage = await get_storage()
-    return await _viewed(storage, await storage.bootstrap(agent_named(agent_id), normal, now=at))
+    normal, at, agent = normalize_prompt(text), checked_time(now), checked_own_id(agent_named(agent_id))
+    storage, who = await get_storage(), checked_actor(actor)
+    return await _viewed(storage, await storage.bootstrap(agent, normal, actor=who, now=at))
 
 
 async def insert_prompt(
@@ -73,6 +76,7 @@ async def insert_prompt(
     *,
     agent_id: str | None = None,
     again: bool = False,
+    actor: str = "person",
     now: datetime | None = None,
 ) -> int:
     """Store a new prompt and return its number.
@@ -83,16 +87,17 @@ async def insert_prompt(
     ExperimentActiveError, BarredTextError.
     """
     normal, kind, share, at = normalize_prompt(text), _status(status), checked_share(traffic), checked_time(now)
-    storage, agent = await get_storage(), agent_named(agent_id)
+    agent = checked_own_id(agent_named(agent_id))
+    storage, who = await get_storage(), checked_actor(actor)
     match kind:
         case "active":
-            return await _insert_active(storage, agent, normal, share, at)
+            return await _insert_active(storage, agent, normal, share, actor=who, now=at)
         case "candidate":
-            return await _insert_candidate(storage, agent, normal, share, again=again, now=at)
+            return await _insert_candidate(storage, agent, normal, share, again=again, actor=who, now=at)
         case retired:
             if share:
                 raise InvalidPromptError(f"A {retired} prompt takes no traffic; insert it with traffic 0.")
-            return (await storage.add_prompt(agent, normal, retired, now=at)).id
+            return (await storage.add_prompt(agent, normal, retired, actor=who, now=at)).id
 
 
 async def update_prompt_traffic(
@@ -141,7 +146,7 @@ async def update_prompt_status(
         case "candidate", "rolled_back":
             await _set_share(storage, serving, 0.0, f"Prompt {prompt_id} was rolled back by hand.", at)
         case (("deprecated" | "rolled_back"), ("deprecated" | "rolled_back")):
-            await storage.set_retired_status(agent, prompt_id, wanted)
+            await storage.set_retired_status(agent, prompt_id, wanted, now=at)
         case before, _:
             _refuse_status(prompt_id, before, wanted)
 
@@ -197,11 +202,13 @@ async def _viewed(storage: Storage, prompt: Prompt) -> dict[str, Any]:
     return prompt_view(prompt, metrics[prompt.id])
 
 
-async def _insert_active(storage: Storage, agent_id: str, text: str, share: float, now: datetime | None) -> int:
+async def _insert_active(
+    storage: Storage, agent_id: str, text: str, share: float, *, actor: str, now: datetime | None
+) -> int:
     if share != 1:
         raise InvalidPromptError(f"The first active prompt needs all traffic, not {share:.0%}.")
     before = await storage.serving(agent_id)
-    active = before.active if before is not None else await storage.bootstrap(agent_id, text, now=now)
+    active = before.active if before is not None else await storage.bootstrap(agent_id, text, actor=actor, now=now)
     if before is not None or active.text != text:  # or somebody else was first
         raise InvalidPromptError(
             f"Agent '{agent_id}' already has active prompt {active.id}. Insert the text as a candidate."
@@ -210,7 +217,7 @@ async def _insert_active(storage: Storage, agent_id: str, text: str, share: floa
 
 
 async def _insert_candidate(
-    storage: Storage, agent_id: str, text: str, share: float, *, again: bool, now: datetime | None
+    storage: Storage, agent_id: str, text: str, share: float, *, again: bool, actor: str, now: datetime | None
 ) -> int:
     from bindu.dspy.opening import check_may_open, told_at_opening, trial_policy  # noqa: PLC0415 - serving opens none
 
@@ -230,7 +237,7 @@ async def _insert_candidate(
         parent_id=serving.active.id,
         share=share,
         policy=policy,
-        actor="person",
+        actor=actor,
         reason=told_at_opening("Inserted as a candidate.", policy),
     )
     return (await storage.begin_trial(trial, now=now)).candidate_id

@@ -1,4 +1,4 @@
-"""What is shown of an agent and of an import, by commands, pages and exporters alike."""
+"""What is shown: of an agent, of what happens to it, and of an import; by commands, pages and exporters alike."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from datetime import datetime
 from uuid import UUID
 
 from bindu.dspy.evidence import Standing
-from bindu.dspy.models import Arm, BandPoint, Decision, Experiment, Prompt, PromptMetrics, TrainingRun
+from bindu.dspy.models import (
+    Arm,
+    BandPoint,
+    Decision,
+    Experiment,
+    FeedbackKind,
+    JsonObject,
+    Prompt,
+    PromptMetrics,
+    TaskState,
+    TrainingRun,
+)
 from bindu.dspy.planning import Plan
 from bindu.dspy.policy import Policy
 from bindu.dspy.rules.evidence import Win
@@ -21,7 +32,10 @@ __all__ = [
     "ArmReport",
     "ImportReport",
     "ImportTally",
+    "LatestVote",
     "PromptReport",
+    "Pulse",
+    "StoredTask",
     "TrialReport",
 ]
 
@@ -142,3 +156,45 @@ class ImportTally:
         counts = {name: self.counts[name] for name in names}
         conversations = len(self.conversations)
         return ImportReport(**counts, conversations=conversations, skipped=dict(self.skipped), dry_run=dry_run)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatestVote:
+    """A vote as it came in, for people who look on."""
+
+    id: UUID
+    task_id: UUID
+    prompt_id: int
+    unit_id: str
+    rater_id: str
+    kind: FeedbackKind
+    score: float
+    created_at: datetime
+    counts: bool  # its rater has not voted again
+    question: str | None  # the beginning of the last thing that the user said
+    comment: str | None = None  # the beginning
+    correction: str | None = None  # the beginning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTask:
+    """One exchange as it was recorded."""
+
+    id: UUID
+    prompt_id: int
+    unit_id: str
+    context_id: str | None
+    state: TaskState
+    history: list[JsonObject]
+    created_at: datetime
+    experiment_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """What a page shows changes only when one of these does."""
+
+    version: int  # of what is served
+    decision_id: int | None  # the newest
+    vote_id: UUID | None  # the newest
+    run_seen_at: datetime | None  # of the newest training run

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 from uuid import UUID
 
-from bindu.dspy.arguments import check_limit, checked_id, checked_time
+from bindu.dspy.arguments import check_limit, checked_actor, checked_id, checked_time
 from bindu.dspy.errors import AmbiguousRunError, InvalidArgumentError, UnknownRunError
 from bindu.dspy.models import TrainingRun
 from bindu.dspy.storage import agent_named, get_storage
@@ -82,6 +82,7 @@ async def cancel_run(
     run_id: UUID | str,
     *,
     reason: str = BY_HAND,
+    actor: str = "person",
     dry_run: bool = False,
     agent_id: str | None = None,
     now: datetime | None = None,
@@ -92,13 +93,13 @@ async def cancel_run(
     """
     if not isinstance(reason, str) or not reason.strip():
         raise InvalidArgumentError("Say why: the reason is kept with the run, for whoever looks at it.")
-    at, run = checked_time(now), await find_run(run_id, agent_id=agent_id)
+    at, who, run = checked_time(now), checked_actor(actor), await find_run(run_id, agent_id=agent_id)
     if run.state == "ended":
         did: Deed = "nothing"
     elif dry_run:
         did = "asked" if is_live(run, at or await (await get_storage()).now()) else "ended"
     else:
-        did, run = await _stop(run, reason.strip(), at)
+        did, run = await _stop(run, reason.strip(), who, at)
     return Cancellation(sentence=_told(did, run, dry_run=dry_run), did=did, run=run)
 
 
@@ -112,10 +113,10 @@ def run_name(run: TrainingRun) -> str:
     return str(run.id)[:_NAME]
 
 
-async def _stop(run: TrainingRun, reason: str, now: datetime | None) -> tuple[Deed, TrainingRun]:
+async def _stop(run: TrainingRun, reason: str, actor: str, now: datetime | None) -> tuple[Deed, TrainingRun]:
     """Ask first: should its process live after all, it will hear of it."""
     storage = await get_storage()
-    asked = await storage.cancel_run(run.agent_id, run.id, reason) or run
+    asked = await storage.cancel_run(run.agent_id, run.id, reason, actor=actor, now=now) or run
     gone = f"Cancelled: {_clause(asked.cancel_reason)}. Its process had gone before, without a word."
     ended = await storage.end_lost_runs(run.agent_id, silent_for=SILENT, reason=gone, run_id=run.id, now=now)
     run = await storage.run(run.agent_id, run.id) or asked

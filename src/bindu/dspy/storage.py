@@ -32,6 +32,7 @@ from bindu.dspy.models import (
     TrainingRun,
     Trial,
 )
+from bindu.dspy.reports import LatestVote, Pulse, StoredTask
 from bindu.dspy.rubric import RubricOrigin, RubricRule, StoredRubric
 from bindu.dspy.units import (
     Arrivals,
@@ -65,7 +66,7 @@ class Storage(Housekeeping, Protocol):
 
     # prompts
 
-    async def bootstrap(self, agent_id: str, text: str, *, now: datetime | None = None) -> Prompt:
+    async def bootstrap(self, agent_id: str, text: str, *, actor: str = ..., now: datetime | None = None) -> Prompt:
         """Make ``text`` prompt 1, active at 100 %, unless the agent has a prompt; return the active prompt."""
 
     async def serving(self, agent_id: str) -> Serving | None:
@@ -97,15 +98,28 @@ class Storage(Housekeeping, Protocol):
         """The agents that have a prompt whose text has that SHA-256: two at most, as that is one too many."""
 
     async def add_prompt(
-        self, agent_id: str, text: str, status: PromptStatus, *, origin: str = "manual", now: datetime | None = None
+        self,
+        agent_id: str,
+        text: str,
+        status: PromptStatus,
+        *,
+        origin: str = "manual",
+        actor: str = "person",
+        now: datetime | None = None,
     ) -> Prompt:
         """Store a text that is not live: status ``deprecated`` or ``rolled_back``."""
 
-    async def set_retired_status(self, agent_id: str, prompt_id: int, status: PromptStatus) -> None:
-        """Change a prompt that is not live between ``deprecated`` and ``rolled_back``.
-
-        Raises UnknownPromptError, and InvalidPromptError when the prompt is live.
-        """
+    async def set_retired_status(
+        self,
+        agent_id: str,
+        prompt_id: int,
+        status: PromptStatus,
+        *,
+        actor: str = "person",
+        reason: str = "",
+        now: datetime | None = None,
+    ) -> None:
+        """From one of the two to the other. Raises UnknownPromptError, and InvalidPromptError for a live prompt."""
 
     async def prompt_metrics(
         self, agent_id: str, prompt_ids: Sequence[int], *, now: datetime | None = None
@@ -139,8 +153,10 @@ class Storage(Housekeeping, Protocol):
     async def experiments(self, agent_id: str, *, limit: int = 100) -> list[Experiment]:
         """Newest first."""
 
-    async def decisions(self, agent_id: str, *, experiment_id: int | None = None, limit: int = 100) -> list[Decision]:
-        """Newest first."""
+    async def decisions(
+        self, agent_id: str, *, experiment_id: int | None = None, before: int | None = None, limit: int = 100
+    ) -> list[Decision]:
+        """Newest first, those before a number."""
 
     async def decision(self, agent_id: str, decision_id: int) -> Decision | None: ...
 
@@ -216,6 +232,17 @@ class Storage(Housekeeping, Protocol):
     async def latest_task(self, agent_id: str, context_id: str) -> UUID | None:
         """Our id of the last task of a conversation."""
 
+    async def task(self, agent_id: str, task_id: UUID) -> StoredTask | None:
+        """One exchange as it was recorded."""
+
+    async def latest_votes(
+        self, agent_id: str, *, before: UUID | None = None, limit: int = 100, longest: int = 500
+    ) -> list[LatestVote]:
+        """Newest first, those before an id, texts cut to ``longest`` characters; earlier votes of a rater too."""
+
+    async def pulse(self, agent_id: str) -> Pulse | None:
+        """What tells whether anything that people look at has changed, at no cost; None before bootstrap."""
+
     def read_tasks(self, query: TaskQuery) -> AsyncIterator[RawTask]:
         """Stream the newest matching tasks page by page; nothing is held open while the caller works."""
 
@@ -239,7 +266,9 @@ class Storage(Housekeeping, Protocol):
     async def find_runs(self, agent_id: str, beginning: str, *, limit: int) -> list[TrainingRun]:
         """The runs whose id begins so, whatever its hyphens and case, by id from the last."""
 
-    async def cancel_run(self, agent_id: str, run_id: UUID, reason: str) -> TrainingRun | None:
+    async def cancel_run(
+        self, agent_id: str, run_id: UUID, reason: str, *, actor: str = "person", now: datetime | None = None
+    ) -> TrainingRun | None:
         """Ask a running run to stop, and return it; from then on it opens no experiment. The first reason stays.
 
         An ended run is returned as it is, None when there is no such run.

@@ -15,7 +15,7 @@ from bindu.dspy.feedback import is_anonymous
 from bindu.dspy.models import Interaction
 from bindu.dspy.rubric import RubricRule
 
-__all__ = ["Reading", "RuleSupport", "cap_raters", "most_wanted", "weigh_rules"]
+__all__ = ["Reading", "RuleSupport", "cap_raters", "fair_share", "most_wanted", "weigh_rules"]
 
 Floats = NDArray[np.float64]
 _Person = tuple[str, str]  # a rater, and the task or conversation of one whom nobody knows
@@ -29,6 +29,7 @@ _MANY: Final = 0.2  # of all raters: these are not few, and too many to be left 
 _INFORMATION: Final = 4.0  # raters * share that keep * share that break the rule, beside all else; less says nothing
 _ALIKE: Final = 0.5  # correlation of two rules that say the same or the opposite, as an erring judge sees them
 _PRIOR: Final = 10.0  # raters: how many it takes to believe that another rule matters (ridge)
+_AMONG_FEW: Final = 2.0
 _TINY: Final = 1e-9
 _EPOCH: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -131,6 +132,12 @@ def cap_raters(rows: Sequence[Interaction], *, share: float) -> list[Interaction
         if len(kept) == len(newest_first):
             return [rows[i] for i in sorted(kept)]
         newest_first = kept
+
+
+def fair_share(rows: Sequence[Interaction], share: float) -> float:
+    """Of the rows that one person may stand behind; among few people twice an equal part."""
+    people = len({rater for row in rows for rater in row.raters}) or 1
+    return min(1.0, max(share, _AMONG_FEW / people))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,17 @@ from bindu.dspy.models import DIGITS, Arm, FeedbackKind
 from bindu.dspy.policy import Policy
 from bindu.dspy.units import Arrivals, CountedUnit, FirstRequest, RatedUnit, TimedVote
 
-__all__ = ["Closed", "close", "end_of", "is_edited", "last_closed", "score_of", "windows_of", "without_heaviest"]
+__all__ = [
+    "Closed",
+    "close",
+    "end_of",
+    "in_place_of",
+    "is_edited",
+    "last_closed",
+    "score_of",
+    "windows_of",
+    "without_heaviest",
+]
 
 Shares = Mapping[int, float]  # epoch -> the candidate's share
 _Values = dict[tuple[str, int], dict[Arm, list[tuple[bytes, float]]]]  # (kind, epoch) -> arm -> (order, value)
@@ -172,6 +182,17 @@ def _put(values: _Values, kind: str, unit: FirstRequest | CountedUnit, value: fl
 def _order(unit_id: str) -> bytes:
     """A place that knows neither arm nor score: another hash than the one that assigns."""
     return blake2b(unit_id.encode("utf-8", "surrogatepass"), digest_size=8, person=b"order").digest()
+
+
+def in_place_of(unit_id: str, beside: Iterable[str], names: Iterable[str]) -> str:
+    """The first of the names that can be a unit's without changing its place among the others.
+
+    As many are tried as there are others, on average.
+    """
+    place, others = _order(unit_id), [_order(other) for other in beside]
+    before = max((other for other in others if other < place), default=b"")
+    after = min((other for other in others if other > place), default=b"\xff" * 9)
+    return next(name for name in names if before < _order(name) < after)
 
 
 def _strata(values: _Values) -> tuple[Stratum, ...]:

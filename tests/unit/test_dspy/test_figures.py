@@ -1,12 +1,9 @@
 """The tables below the sentence: every test that may decide is shown, and none that cannot."""
 
-import io
-
 import pytest
-from rich.console import Console
 
-from bindu.dspy.cli.figures import _tests
 from bindu.dspy.evidence import Evidence, standing
+from bindu.dspy.insights.figures import test_sheet as sheet_of_tests
 from bindu.dspy.policy import Goal, Policy
 
 PER_GOAL = {
@@ -17,8 +14,9 @@ PER_GOAL = {
 
 @pytest.mark.parametrize("goal", PER_GOAL)
 def test_a_goal_shows_the_tests_that_decide_it_and_not_the_other_goal_s(goal: Goal) -> None:
-    out = io.StringIO()
-    Console(file=out, width=120).print(_tests(standing(Evidence()), Policy(goal=goal, stated_gain="half the cost")))
+    shown = {
+        row[0] for row in sheet_of_tests(standing(Evidence()), Policy(goal=goal, stated_gain="half the cost")).rows
+    }
     for other, tests in PER_GOAL.items():
-        assert [test in out.getvalue() for test in sorted(tests)] == [other == goal] * len(tests)
-    assert "it is worse" in out.getvalue()
+        assert [test in shown for test in sorted(tests)] == [other == goal] * len(tests)
+    assert "it is worse" in shown

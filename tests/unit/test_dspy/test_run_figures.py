@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bindu.dspy.cli.output import stack
-from bindu.dspy.cli.run_figures import rule_rows, run_parts
+from bindu.dspy.insights.run_figures import rule_rows, run_parts
 from bindu.dspy.models import TrainingRun
 from samples import a_run
 

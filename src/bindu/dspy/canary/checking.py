@@ -42,6 +42,7 @@ class Check:
     units: int
     decisions: int
     edited: int  # units whose feedback changed after they had counted: shown, never tested again
+    without_votes: int  # of them, those whose votes are all gone: pruned, erased or deleted
     crossed: int  # units that both prompts have served: each counts for the arm that it came to first
     differences: tuple[str, ...]
 
@@ -52,6 +53,7 @@ class Check:
             f"Experiment {self.experiment_id}: {self.units} units in {self.windows} windows, {self.decisions} decisions"
         )
         shown = f"; {self.edited} units were edited after they had counted" if self.edited else ""
+        shown += f", {self.without_votes} of them have no votes any more" if self.without_votes else ""
         shown += f"; {self.crossed} units were served by both prompts" if self.crossed else ""
         if not self.differences:
             return f"{what}: all agree with the log{shown}."
@@ -104,6 +106,7 @@ async def check_experiment(*, agent_id: str | None = None, experiment_id: int | 
         units=len(counted),
         decisions=len(decisions),
         edited=sum(is_edited(unit, votes.get(unit.unit_id, ())) for unit in counted),
+        without_votes=sum(unit.score is not None and unit.unit_id not in votes for unit in counted),
         crossed=await storage.crossed_units(agent, experiment.id),
         differences=tuple(differences),
     )

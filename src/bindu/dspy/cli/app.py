@@ -7,7 +7,24 @@ import sys
 try:
     import typer
 
-    from bindu.dspy.cli import canary, dataset, db, demo, feedback, keys, prompt, runs, serve, status, train, worker
+    from bindu.dspy.cli import (
+        audit,
+        canary,
+        config,
+        dataset,
+        db,
+        demo,
+        doctor,
+        feedback,
+        init,
+        keys,
+        prompt,
+        runs,
+        serve,
+        status,
+        train,
+        worker,
+    )
     from bindu.dspy.cli.output import start
 except KeyboardInterrupt:  # loading takes long enough for a person to change their mind
     sys.stderr.write("interrupted\n")
@@ -22,17 +39,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo.demo)
+app.command("init")(init.init)
+app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
-app.command("train")(train.train)
-app.command("worker")(worker.worker)
 app.command("serve")(serve.serve)
+app.command("worker")(worker.worker)
+app.command("train")(train.train)
+app.add_typer(runs.app, name="runs")
 app.add_typer(canary.app, name="canary")
 app.add_typer(prompt.app, name="prompt")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(keys.app, name="keys")
-app.add_typer(runs.app, name="runs")
 app.add_typer(db.app, name="db")
+app.add_typer(audit.app, name="audit")
+app.add_typer(config.app, name="config")
 
 
 def main() -> None:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import typer
 from rich.text import Text
 
+from bindu.dspy.bands import LEGEND, MARKS, band_limits, days_since, is_known, marked
 from bindu.dspy.models import BandPoint, Verdict
+from bindu.dspy.reports import AgentStatus
 
-__all__ = ["band_plot"]
+__all__ = ["PlotOption", "band_of", "band_plot"]
+
+PlotOption = Annotated[bool | None, typer.Option("--plot/--no-plot", help="Default: in a terminal.")]
 
 HEIGHT: Final = 18
 LEAST_WIDTH: Final = 20
 BLUE, GREEN = 4, 2  # the terminal's own
-MARKS: Final[dict[Verdict, tuple[str, str]]] = {
-    "step_up": ("▲", "share rises"),
-    "step_down": ("▼", "share falls"),
-    "won": ("★", "won"),
-    "ask": ("?", "needs a person"),
-    "pause": ("‖", "paused"),
-    "resume": ("▷", "resumed"),
-    "promote": ("●", "promoted"),
-    "roll_back": ("✗", "ended without promotion"),
-}
+
+
+def band_of(found: AgentStatus, width: int | None) -> list[Text]:
+    """The picture of an agent's experiment, where there is one to draw and a place for it."""
+    picture = band_plot(found.trial.band, width) if found.trial is not None and width is not None else None
+    return [] if picture is None else [picture]
 
 
 def band_plot(band: Sequence[BandPoint], width: int) -> Text | None:
@@ -32,13 +32,12 @@ def band_plot(band: Sequence[BandPoint], width: int) -> Text | None:
 
     None before two windows, and where fewer columns than LEAST_WIDTH are too few to see anything.
     """
-    start = band[0].at if band else None
-    known = [(_days(point, start), point) for point in band if point.low is not None and point.high is not None]
+    known = [(days_since(band[0].at, point), point) for point in band if is_known(point)]
     if width < LEAST_WIDTH or len(known) < 2:  # noqa: PLR2004 - a line needs two ends
         return None
     import plotext  # noqa: PLC0415 - a third of a second that only a plot is worth
 
-    least, most = _limits([point for _, point in known])
+    least, most = band_limits([point for _, point in known])
     days = [day for day, _ in known]
     plotext.terminal.limit(False, False)
     figure = plotext.figure
@@ -53,11 +52,11 @@ def band_plot(band: Sequence[BandPoint], width: int) -> Text | None:
         figure.draw(figure.signal(days, heights, marker=plotext.marker("braille", BLUE)).lines())
     middle = [(day, point.estimate) for day, point in known if point.estimate is not None]
     _draw_points(figure, middle, plotext.marker("•", GREEN))
-    marked = _marked(band)
-    for verdict, points in marked.items():
+    marks = _marks(band)
+    for verdict, points in marks.items():
         _draw_points(figure, points, MARKS[verdict][0])
-    legend = "   ".join(" ".join(MARKS[verdict]) for verdict in marked)
-    return Text.from_ansi(figure.build().string().rstrip("\n") + f"\n• difference, within its 95 % band   {legend}")
+    legend = "   ".join(" ".join(MARKS[verdict]) for verdict in marks)
+    return Text.from_ansi(figure.build().string().rstrip("\n") + f"\n• {LEGEND}   {legend}")
 
 
 def _draw_points(figure: Any, points: Sequence[tuple[float, float]], marker: Any) -> None:
@@ -65,24 +64,8 @@ def _draw_points(figure: Any, points: Sequence[tuple[float, float]], marker: Any
         figure.draw(figure.signal([x for x, _ in points], [y for _, y in points], marker=marker))
 
 
-def _marked(band: Sequence[BandPoint]) -> dict[Verdict, list[tuple[float, float]]]:
-    """Where to put which mark: at the estimate of the time."""
-    marked: dict[Verdict, list[tuple[float, float]]] = {}
-    height = 0.0
-    for point in band:
-        height = height if point.estimate is None else point.estimate
-        if point.verdict in MARKS:
-            marked.setdefault(point.verdict, []).append((_days(point, band[0].at), height))
-    return marked
-
-
-def _limits(known: Sequence[BandPoint]) -> tuple[float, float]:
-    """What most of the band needs, and zero: its first windows know nothing and would flatten the rest."""
-    later = known[len(known) // 4 :]
-    least = min(0.0, *(point.low for point in later if point.low is not None))
-    most = max(0.0, *(point.high for point in later if point.high is not None))
-    return least, most
-
-
-def _days(point: BandPoint, start: datetime | None) -> float:
-    return 0.0 if start is None else (point.at - start) / timedelta(days=1)
+def _marks(band: Sequence[BandPoint]) -> dict[Verdict, list[tuple[float, float]]]:
+    found: dict[Verdict, list[tuple[float, float]]] = {}
+    for point, height in marked(band):
+        found.setdefault(point.verdict, []).append((days_since(band[0].at, point), height))
+    return found

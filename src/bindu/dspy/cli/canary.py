@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated, Any
 
 import typer
@@ -11,8 +10,7 @@ from rich.console import RenderableType
 from bindu.dspy.canary.checking import check_experiment, explain_decision
 from bindu.dspy.canary.controller import next_step, run_step, why_no_step
 from bindu.dspy.canary.verbs import Verb, carry_out, ordered
-from bindu.dspy.cli.band import band_plot
-from bindu.dspy.cli.figures import explained, status_parts
+from bindu.dspy.cli.band import PlotOption, band_of
 from bindu.dspy.cli.output import (
     AgentOption,
     DryRunOption,
@@ -23,12 +21,14 @@ from bindu.dspy.cli.output import (
     run,
     stack,
     start,
+    user_name,
     with_sentence,
 )
 from bindu.dspy.errors import InvalidArgumentError, StaleRolloutError
 from bindu.dspy.insights import agent_status, experiment_plan
+from bindu.dspy.insights.figures import explained, status_parts
 from bindu.dspy.models import Decision, Rollout
-from bindu.dspy.reports import AgentStatus
+from bindu.dspy.sheet import Sheet
 from bindu.settings import agent_or_default
 
 __all__ = ["app"]
@@ -38,14 +38,14 @@ DIFFERENT = 1  # exit code of a check that found something
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the decision log.")]
 ActorOption = Annotated[str | None, typer.Option("--actor", help="Who says so; default the system's user name.")]
 
-app = typer.Typer(help="Move traffic between the active and the candidate prompt.", invoke_without_command=True)
+app = typer.Typer(invoke_without_command=True)
 
 
 @app.callback()
 def default(
     ctx: typer.Context, dry_run: DryRunOption = False, agent: AgentOption = None, as_json: JsonOption = False
 ) -> None:
-    """Run one step when no subcommand is named.
+    """Move traffic between the active and the candidate prompt; alone, run one step.
 
     Example: bindu canary
     """
@@ -75,7 +75,7 @@ def step(dry_run: DryRunOption = False, agent: AgentOption = None, as_json: Json
 
 @app.command("status")
 def status(
-    plot: Annotated[bool | None, typer.Option("--plot/--no-plot", help="Default: in a terminal.")] = None,
+    plot: PlotOption = None,
     agent: AgentOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,7 +86,8 @@ def status(
     width = plot_width(asked=plot)
     with_band = as_json or width is not None
     found = run(lambda: agent_status(agent_id=agent_or_default(agent), with_band=with_band))
-    emit(found, as_json=as_json, text=lambda: _status(found, width))
+    parts: list[RenderableType | Sheet] = [found.sentence, *status_parts(found), *band_of(found, width)]
+    emit(found, as_json=as_json, text=lambda: stack(*parts))
 
 
 @app.command("explain")
@@ -194,17 +195,10 @@ def _say(verb: Verb, reason: str, actor: str | None, *, dry_run: bool, agent: st
 
     async def service() -> tuple[Decision | Rollout | None, str]:
         do = ordered if dry_run else carry_out
-        done = await do(verb, reason=reason, actor=actor or _user(), agent_id=agent_or_default(agent))
+        done = await do(verb, reason=reason, actor=actor or user_name(), agent_id=agent_or_default(agent))
         return done, already if done is None else done.reason
 
     _tell(run(service), dry_run=dry_run, as_json=as_json)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (ImportError, KeyError, OSError):  # no such user, as in many containers
-        return "person"
 
 
 def _tell(done: tuple[Decision | Rollout | None, str], *, dry_run: bool, as_json: bool) -> None:
@@ -220,12 +214,6 @@ def _sentence(move: Decision | Rollout | None, reason: str, dry_run: bool) -> st
         return reason
     shares = f"{move.share_before:.0%} -> {move.share_after:.0%}"
     return f"{'would be ' if dry_run else ''}{move.verdict}: candidate's traffic {shares}. {reason}"
-
-
-def _status(found: AgentStatus, width: int | None) -> RenderableType:
-    parts: list[RenderableType] = [found.sentence, *status_parts(found)]
-    picture = band_plot(found.trial.band, width) if found.trial is not None and width is not None else None
-    return stack(*parts, *([] if picture is None else [picture]))
 
 
 def main() -> None:

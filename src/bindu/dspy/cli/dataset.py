@@ -7,25 +7,22 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from bindu.dspy.cli.building import FeedbackOption, StrategyOption, build, export
 from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run, table
 from bindu.dspy.cli.rubric import rubric
-from bindu.dspy.dataset import build_dataset
-from bindu.dspy.models import Dataset
-from bindu.dspy.strategies import parse_strategy
-from bindu.settings import agent_or_default, app_settings
+from bindu.dspy.insights import DatasetPreview, dataset_preview
+from bindu.dspy.models import Interaction
+from bindu.settings import agent_or_default
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at the golden dataset and the rubric.", no_args_is_help=True)
-app.command("rubric")(rubric)
+app = typer.Typer(help="Look at the golden dataset and the rubric, and export it.", no_args_is_help=True)
 
 
 @app.command("preview")
 def preview(
-    strategy: Annotated[str, typer.Option(help="last_turn, full_history, last_n:3, ...")] = "last_turn",
-    require_feedback: Annotated[
-        bool, typer.Option("--require-feedback", help="Only use interactions with feedback.")
-    ] = False,
+    strategy: StrategyOption = "last_turn",
+    require_feedback: FeedbackOption = False,
     samples: Annotated[int, typer.Option(min=0, help="How many examples to show.")] = 3,
     agent: AgentOption = None,
     as_json: JsonOption = False,
@@ -35,30 +32,32 @@ def preview(
     Example: bindu dataset preview --strategy last_n:3 --require-feedback
     """
 
-    async def service() -> Dataset:
-        chosen = parse_strategy(strategy)
-        return await build_dataset(
-            strategy=chosen,
-            require_feedback=require_feedback,
-            min_feedback_threshold=app_settings.dspy.min_feedback_threshold,
-            agent_id=agent_or_default(agent),
+    found = run(
+        lambda: dataset_preview(
+            agent_or_default(agent), strategy=strategy, require_feedback=require_feedback, samples=samples
         )
+    )
+    shown = {"funnel": found.funnel, "golden": found.golden, "failures": found.failures}
+    emit(shown, as_json=as_json, text=lambda: _table(found))
 
-    found = run(service)
-    shown = {"funnel": found.funnel, "golden": found.golden[:samples], "failures": found.failures[:samples]}
-    emit(shown, as_json=as_json, text=lambda: _table(found, samples))
+
+app.command("build")(build)
+app.command("export")(export)
+app.command("rubric")(rubric)
 
 
-def _table(found: Dataset, samples: int) -> Table:
+def _table(found: DatasetPreview) -> Table:
     funnel = found.funnel
     counts = [("completed, pending and failed tasks", str(funnel.tasks))]
     counts += [(f"- {reason.replace('_', ' ')}", str(count)) for reason, count in sorted(funnel.drops.items())]
     counts += [("golden examples", str(funnel.golden)), ("failures (score below .5)", str(funnel.failures))]
-    shown = [
-        (f"user: {example.user_input[:160]}\nagent: {example.agent_output[:160]}", _score(example.feedback_score))
-        for example in found.golden[:samples]
-    ]
+    shown = [(_said(example), _score(example.feedback_score)) for example in found.golden]
     return table("what", "count", title="Golden dataset", rows=[*counts, *shown])
+
+
+def _said(example: Interaction) -> str:
+    lines = [f"user: {example.user_input[:160]}", f"agent: {example.agent_output[:160]}"]
+    return "\n".join([*lines, *(f"comment: {comment[:160]}" for comment in example.comments)])
 
 
 def _score(score: float | None) -> str:

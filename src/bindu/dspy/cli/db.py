@@ -1,37 +1,21 @@
-"""``bindu db``: the database's schema."""
+"""``bindu db``: the database's schema, and how long its rows are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import typer
 
+from bindu.dspy.cli import retention
+from bindu.dspy.cli.database import named_database
 from bindu.dspy.cli.output import DryRunOption, JsonOption, emit, run
-from bindu.dspy.errors import StorageNotConfiguredError
-from bindu.dspy.postgres import embedded, migrate
-from bindu.settings import app_settings
+from bindu.dspy.postgres import migrate
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Bring the database to this version's schema, or look at it.", no_args_is_help=True)
-
-
-@contextmanager
-def _database() -> Iterator[str]:
-    """The URL of the database that the settings name, with an embedded server up for the while."""
-    url = app_settings.storage.postgres_url
-    if url is None or not url.get_secret_value():
-        raise StorageNotConfiguredError
-    folder = embedded.folder_of(url.get_secret_value())
-    if folder is None:
-        yield url.get_secret_value()
-        return
-    server = embedded.start(folder)
-    try:
-        yield server.url
-    finally:
-        server.close()
+app = typer.Typer(
+    help="Bring the database to this version's schema; drop old months or one person.", no_args_is_help=True
+)
+app.command("prune")(retention.prune)
+app.command("erase")(retention.erase)
 
 
 @app.command("upgrade")
@@ -42,7 +26,7 @@ def upgrade(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     """
 
     async def service() -> list[str]:
-        with _database() as database:
+        with named_database() as database:
             return (await migrate.check(database)).pending if dry_run else await migrate.upgrade(database)
 
     names = run(service)
@@ -59,7 +43,7 @@ def check(as_json: JsonOption = False) -> None:
     """
 
     async def service() -> migrate.SchemaReport:
-        with _database() as database:
+        with named_database() as database:
             return await migrate.check(database)
 
     report = run(service)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, cast
 import typer
 
 from bindu.dspy.bindu_importer import import_bindu
-from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, read_stdin, run
+from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, read_stdin, run, user_name
 from bindu.dspy.collector import record_feedback
 from bindu.dspy.errors import InvalidArgumentError
 from bindu.dspy.importer import import_jsonl
@@ -72,7 +72,7 @@ def import_(
         if schema and from_bindu is None:
             raise InvalidArgumentError("--schema belongs to --from-bindu: a file has none.")
         if system_prompt is not None and not dry_run:
-            await bootstrap_prompt(system_prompt, agent_id=agent_id)
+            await bootstrap_prompt(system_prompt, agent_id=agent_id, actor=user_name())
         if from_bindu is not None:
             async with open_bindu(from_bindu, app_settings.storage) as source:
                 return await import_bindu(source, schemas=schema or (), agent_id=agent_id, dry_run=dry_run)

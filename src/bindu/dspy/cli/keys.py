@@ -8,11 +8,13 @@ import typer
 from rich.console import RenderableType
 
 from bindu.dspy.access import create_key, list_keys, revoke_key
-from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, run, table
+from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, run, table, user_name
 from bindu.dspy.housekeeping import ApiKey
 from bindu.settings import agent_or_default
 
 __all__ = ["app"]
+
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit trail.")]
 
 SHOWN = 18  # characters of an id: enough to tell two keys apart
 
@@ -25,9 +27,11 @@ def add(
     scope: Annotated[
         list[str],
         typer.Option(
-            help="select (serve, proxy), write (record), operate (read) or admin (all); several by repeating."
+            help="select (serve, proxy), write (record), view (read), operate (read, move traffic) or admin (all); "
+            "several by repeating."
         ),
     ] = ["select", "write"],  # noqa: B006 - typer copies it
+    reason: ReasonOption = "",
     days: Annotated[float | None, typer.Option(help="That it is good for; default for ever.")] = None,
     dry_run: DryRunOption = False,
     agent: AgentOption = None,
@@ -37,7 +41,11 @@ def add(
 
     Example: bindu keys add web-shop --scope select --scope write
     """
-    key, text = run(lambda: create_key(name, scope, days=days, dry_run=dry_run, agent_id=agent_or_default(agent)))
+    key, text = run(
+        lambda: create_key(
+            name, scope, days=days, dry_run=dry_run, agent_id=agent_or_default(agent), actor=user_name(), reason=reason
+        )
+    )
     told = {"agent_id": key.agent_id, "scopes": key.scopes, "expires_at": key.expires_at, "dry_run": dry_run}
     if dry_run:
         emit(told, as_json=as_json, text=lambda: f"Would make a key of agent '{key.agent_id}': {' '.join(key.scopes)}.")
@@ -62,6 +70,7 @@ def list_(agent: AgentOption = None, as_json: JsonOption = False) -> None:
 @app.command("revoke")
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="As 'bindu keys list' shows it, or more of it.")],
+    reason: ReasonOption = "",
     dry_run: DryRunOption = False,
     agent: AgentOption = None,
     as_json: JsonOption = False,
@@ -70,7 +79,9 @@ def revoke(
 
     Example: bindu keys revoke 0197f3c2-7b1e-7cc3-98c4-dc0c0c07398f
     """
-    key = run(lambda: revoke_key(key_id, dry_run=dry_run, agent_id=agent_or_default(agent)))
+    key = run(
+        lambda: revoke_key(key_id, dry_run=dry_run, agent_id=agent_or_default(agent), actor=user_name(), reason=reason)
+    )
     done = "would be revoked" if dry_run else "is revoked: in five seconds it opens nothing, in any process"
     emit(key, as_json=as_json, text=lambda: f"Key {key.id} ({key.name}) {done}.")
 

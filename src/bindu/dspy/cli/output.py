@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import getpass
 import io
 import json
 import logging
@@ -24,11 +25,14 @@ from rich.table import Table
 from rich.text import Text
 
 from bindu.dspy import errors
+from bindu.dspy.models import MACHINES
+from bindu.dspy.sheet import Sheet
 from bindu.dspy.storage import close_storage
 from bindu.settings import SettingsError
 from bindu.utils import loop
 
 __all__ = [
+    "CONFIGURATION",
     "INTERRUPTED",
     "REFUSED",
     "AgentOption",
@@ -36,13 +40,16 @@ __all__ = [
     "JsonOption",
     "emit",
     "fail",
+    "has_colour",
     "plot_width",
     "read_stdin",
     "run",
     "short",
     "stack",
     "start",
+    "styled",
     "table",
+    "user_name",
     "with_sentence",
 ]
 
@@ -55,6 +62,7 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.BarredTextError, REFUSED),
     (errors.ExperimentActiveError, REFUSED),
     (errors.NoExperimentError, REFUSED),
+    (errors.RunActiveError, REFUSED),
     (errors.TrainingRefusedError, REFUSED),
     (errors.BudgetExceededError, BUDGET),
     (errors.RunCancelledError, INTERRUPTED),
@@ -84,8 +92,9 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
 
 _EXTRAS = {  # by the package that misses
     **dict.fromkeys(("dspy", "numpy", "scipy"), "train"),
-    **dict.fromkeys(("aiohttp", "itsdangerous", "limits", "starlette", "uvicorn", "yarl"), "server"),
+    **dict.fromkeys(("aiohttp", "itsdangerous", "jinja2", "limits", "starlette", "uvicorn", "yarl"), "server"),
     "cronsim": "worker",
+    "rapidfuzz": "server",
 }
 
 AgentOption = Annotated[str | None, typer.Option("--agent", help="Whose prompt; default DSPY__AGENT_ID.")]
@@ -94,8 +103,8 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+_out = Console(highlight=False, soft_wrap=True, emoji=False)
+_err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 T = TypeVar("T")
 
@@ -183,15 +192,40 @@ def with_sentence(value: Any) -> dict[str, Any]:
     return {"sentence": value.sentence, **_plain(value)}
 
 
-def stack(*parts: RenderableType) -> Group:
-    """One below the other; texts are shown as they are."""
-    return Group(*(Text(_visible(part)) if isinstance(part, str) else part for part in parts))
+def stack(*parts: RenderableType | Sheet) -> Group:
+    """One below the other; texts are shown as they are, those in a sheet at most LONGEST characters of them."""
+    return Group(*map(_drawn, parts))
+
+
+def _drawn(part: RenderableType | Sheet) -> RenderableType:
+    if isinstance(part, Sheet):
+        return table(*part.columns, rows=[[short(cell) for cell in row] for row in part.rows], title=part.title)
+    return Text(_visible(part)) if isinstance(part, str) else part
+
+
+def styled(pieces: Iterable[tuple[str, str]]) -> Text:
+    """Texts one after the other, each in its style."""
+    return Text.assemble(*((_visible(text), style) for text, style in pieces))
+
+
+def has_colour() -> bool:
+    """Whether standard output shows colours, and the user wants them."""
+    return _out.is_terminal and not _out.no_color
 
 
 def plot_width(*, asked: bool | None) -> int | None:
     """The columns of a plot; None when there is to be none: unasked where no terminal is, or without UTF-8."""
     wanted = _out.is_terminal if asked is None else asked
     return _out.width if wanted and _takes_unicode() else None
+
+
+def user_name() -> str:
+    """Who gives the command, for the audit trail; never the name of what acts without being told."""
+    try:
+        name = getpass.getuser()
+    except (ImportError, KeyError, OSError):  # no such user, as in many containers
+        return "person"
+    return f"user {name}" if name in MACHINES else name
 
 
 def read_stdin() -> TextIO:

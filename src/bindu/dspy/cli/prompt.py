@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, read_stdin, run, table
+from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, read_stdin, run, table, user_name
+from bindu.dspy.cli.versions import diff, export
 from bindu.dspy.errors import UnknownPromptError
 from bindu.dspy.models import Prompt
 from bindu.dspy.opening import check_may_open, told_at_opening
@@ -21,7 +22,7 @@ __all__ = ["app"]
 
 NumberArgument = Annotated[int, typer.Argument(min=1, max=2**31 - 1, help="The version's number.")]
 
-app = typer.Typer(help="List, show and add prompt versions.", no_args_is_help=True)
+app = typer.Typer(help="List, show, compare, add and export prompt versions.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -79,6 +80,10 @@ def add(
     emit(result, as_json=as_json, text=lambda: result["sentence"])
 
 
+app.command("diff")(diff)
+app.command("export")(export)
+
+
 async def _add(text: str, agent_id: str, *, again: bool, dry_run: bool) -> dict[str, Any]:
     clean = normalize_prompt(text)
     first = await (await get_storage()).serving(agent_id) is None
@@ -90,9 +95,11 @@ async def _add(text: str, agent_id: str, *, again: bool, dry_run: bool) -> dict[
             await check_may_open(clean, agent_id=agent_id, again=again)
         return result | {"sentence": f"Would become {status} with {share:.0%} of the traffic."}
     if first:
-        result["id"] = (await bootstrap_prompt(clean, agent_id=agent_id))["id"]
+        result["id"] = (await bootstrap_prompt(clean, agent_id=agent_id, actor=user_name()))["id"]
     else:
-        result["id"] = await insert_prompt(clean, status="candidate", traffic=share, agent_id=agent_id, again=again)
+        result["id"] = await insert_prompt(
+            clean, status="candidate", traffic=share, agent_id=agent_id, again=again, actor=user_name()
+        )
     sentence = f"Prompt {result['id']} is {status} with {share:.0%} of the traffic."
     if not first:
         [opened] = await (await get_storage()).experiments(agent_id, limit=1)

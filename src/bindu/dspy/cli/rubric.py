@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,9 +10,21 @@ from typing import Annotated, Final
 import typer
 from rich.console import RenderableType
 
-from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, read_stdin, run, short, stack, table
-from bindu.dspy.cli.run_figures import rule_rows
+from bindu.dspy.arguments import checked_actor
+from bindu.dspy.cli.output import (
+    AgentOption,
+    DryRunOption,
+    JsonOption,
+    emit,
+    read_stdin,
+    run,
+    short,
+    stack,
+    table,
+    user_name,
+)
 from bindu.dspy.errors import InvalidArgumentError
+from bindu.dspy.insights.run_figures import rule_rows
 from bindu.dspy.models import JsonObject
 from bindu.dspy.rubric import RubricRule, StoredRubric, parse_rules, rules_as_json
 from bindu.dspy.storage import get_storage
@@ -72,7 +83,9 @@ async def _edit(agent_id: str, text: str, reason: str, *, dry_run: bool) -> Json
     rules = parse_rules(text)
     if dry_run:
         return _told(f"Would keep {_count(rules)} for agent '{agent_id}'.", rules)
-    kept = await (await get_storage()).save_rubric(agent_id, rules, origin="edited", actor=_user(), reason=reason)
+    kept = await (await get_storage()).save_rubric(
+        agent_id, rules, origin="edited", actor=checked_actor(user_name()), reason=reason
+    )
     return _told(f"{_name(kept)} {KEPT}", rules, kept)
 
 
@@ -83,7 +96,7 @@ async def _release(agent_id: str, reason: str, *, dry_run: bool) -> JsonObject:
         return _told(f"Nothing to release: agent '{agent_id}' has no edited rubric.", ())
     if dry_run:
         return _told(f"Would release rubric {kept.id}.", kept.rules, kept)
-    gone = await storage.save_rubric(agent_id, (), origin="released", actor=_user(), reason=reason)
+    gone = await storage.save_rubric(agent_id, (), origin="released", actor=checked_actor(user_name()), reason=reason)
     return _told(f"Rubric {kept.id} is released: the next training learns its own.", (), gone)
 
 
@@ -111,10 +124,3 @@ def _text(found: JsonObject, *, with_tasks: bool) -> RenderableType:
     if with_tasks:
         rows = [(*row[:2], "\n".join(rule["task_ids"])) for row, rule in zip(rows, found["rules"], strict=True)]
     return stack(found["sentence"], table("", "rule", "tasks", rows=rows))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (ImportError, KeyError, OSError):  # no such user, as in many containers
-        return "person"

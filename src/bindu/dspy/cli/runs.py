@@ -11,9 +11,20 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, fail, run, short, stack, table
-from bindu.dspy.cli.run_figures import run_parts
+from bindu.dspy.cli.output import (
+    AgentOption,
+    DryRunOption,
+    JsonOption,
+    emit,
+    fail,
+    run,
+    short,
+    stack,
+    table,
+    user_name,
+)
 from bindu.dspy.errors import InvalidArgumentError
+from bindu.dspy.insights.run_figures import run_parts
 from bindu.dspy.models import TrainingRun
 from bindu.dspy.runs import BY_HAND, RunReport, cancel_run, list_runs, run_name, run_report
 from bindu.settings import agent_or_default
@@ -71,7 +82,9 @@ def cancel(
 
     Example: bindu runs cancel 0197f3c2 --reason 'The wrong data was imported.'
     """
-    done = run(lambda: cancel_run(run_id, reason=reason, dry_run=dry_run, agent_id=agent_or_default(agent)))
+    done = run(
+        lambda: cancel_run(run_id, reason=reason, actor=user_name(), dry_run=dry_run, agent_id=agent_or_default(agent))
+    )
     result: dict[str, Any] = {"sentence": done.sentence, "did": done.did, "run": done.run, "dry_run": dry_run}
     emit(result, as_json=as_json, text=lambda: done.sentence)
 

@@ -27,7 +27,7 @@ if sys.platform != "win32":
     from bindu.dspy.postgres import cluster, supervisor
     from bindu.dspy.postgres.binaries import account_for, find_binaries
 
-__all__ = ["DEFAULT_FOLDER", "EmbeddedServer", "folder_of", "start"]
+__all__ = ["DEFAULT_FOLDER", "EmbeddedServer", "folder_of", "start", "wait_until_stopped"]
 
 DEFAULT_FOLDER = Path(".bindu", "postgres")  # under the working directory
 _PATIENCE = 60.0  # seconds for somebody else's initdb or recovery to end
@@ -73,6 +73,18 @@ def start(folder: Path) -> EmbeddedServer:
         raise
     except OSError as error:
         raise StorageUnavailableError(f"embedded:{folder}", str(error)) from error
+
+
+def wait_until_stopped(folder: Path) -> None:
+    """Return when no server of this folder runs any more, as is within a second after the last ``close``.
+
+    Raises StorageUnavailableError for one that goes on.
+    """
+    if sys.platform == "win32" or not folder.is_dir():
+        return
+    deadline = time.monotonic() + _PATIENCE
+    while _is_supervised(folder):
+        _pause(folder, deadline, "it does not stop")
 
 
 def _start(folder: Path) -> EmbeddedServer:

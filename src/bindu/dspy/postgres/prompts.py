@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import cast
 
 from bindu.dspy.errors import InvalidPromptError, UnknownPromptError
+from bindu.dspy.housekeeping import AuditNote
 from bindu.dspy.models import Prompt, PromptMetrics, PromptStatus, Serving
+from bindu.dspy.postgres.audit import add_audit
 from bindu.dspy.postgres.database import Connection, Database, is_number, one, row, rows
 from bindu.dspy.postgres.notices import announce
 from bindu.dspy.postgres.rows import clean, to_json, to_metrics, to_prompt, to_serving
@@ -48,7 +50,9 @@ class PromptVerbs(Database):
     async def now(self) -> datetime:
         return cast("datetime", await self._value("now"))
 
-    async def bootstrap(self, agent_id: str, text: str, *, now: datetime | None = None) -> Prompt:
+    async def bootstrap(
+        self, agent_id: str, text: str, *, actor: str = "application", now: datetime | None = None
+    ) -> Prompt:
         serving = await self.serving(agent_id)
         if serving is not None:
             return serving.active
@@ -59,6 +63,7 @@ class PromptVerbs(Database):
                 made = await row(connection, "bootstrap_prompt", agent_id=agent_id, text=text, now=now)
                 if made is not None:
                     await rows(connection, "bootstrap_serving", agent_id=agent_id, active_id=made["id"])
+                    await add_audit(connection, _first(agent_id, made["id"], actor), now)
                     await announce(connection, agent_id)
                 found = to_serving(agent_id, await rows(connection, "serving", agent_id=agent_id))
                 if found is not None:
@@ -90,7 +95,14 @@ class PromptVerbs(Database):
         return [found["agent_id"] for found in await self._rows("owners_of_text", digest=digest)]
 
     async def add_prompt(
-        self, agent_id: str, text: str, status: PromptStatus, *, origin: str = "manual", now: datetime | None = None
+        self,
+        agent_id: str,
+        text: str,
+        status: PromptStatus,
+        *,
+        origin: str = "manual",
+        actor: str = "person",
+        now: datetime | None = None,
     ) -> Prompt:
         normalize_prompt(text)
         _check_retired(status)
@@ -98,11 +110,21 @@ class PromptVerbs(Database):
         async def work(connection: Connection) -> Prompt:
             await row(connection, "lock_serving", agent_id=agent_id)
             prompt_id = await insert_prompt(connection, agent_id, text, origin=origin, now=now, status=status)
+            await add_audit(connection, _added(agent_id, prompt_id, status, actor), now)
             return to_prompt(agent_id, await one(connection, "prompt", agent_id=agent_id, prompt_id=prompt_id))
 
         return await self._transact(work)
 
-    async def set_retired_status(self, agent_id: str, prompt_id: int, status: PromptStatus) -> None:
+    async def set_retired_status(
+        self,
+        agent_id: str,
+        prompt_id: int,
+        status: PromptStatus,
+        *,
+        actor: str = "person",
+        reason: str = "",
+        now: datetime | None = None,
+    ) -> None:
         _check_retired(status)
         if not is_number(prompt_id):
             raise UnknownPromptError(agent_id, prompt_id)
@@ -115,6 +137,10 @@ class PromptVerbs(Database):
                 )
             if not await rows(connection, "set_prompt_status", agent_id=agent_id, prompt_id=prompt_id, status=status):
                 raise UnknownPromptError(agent_id, prompt_id)
+            note = AuditNote(
+                agent_id=agent_id, action=status, subject=f"prompt {prompt_id}", actor=actor, reason=reason
+            )
+            await add_audit(connection, note, now)
 
         await self._transact(work)
 
@@ -124,6 +150,27 @@ class PromptVerbs(Database):
         asked = list(dict.fromkeys(prompt_ids))
         found = await self._rows("prompt_metrics", agent_id=agent_id, prompt_ids=asked, now=now)
         return {metrics.prompt_id: metrics for metrics in map(to_metrics, found)}
+
+
+def _first(agent_id: str, prompt_id: int, actor: str) -> AuditNote:
+    return AuditNote(
+        agent_id=agent_id,
+        action="bootstrap",
+        subject=f"prompt {prompt_id}",
+        actor=actor,
+        reason="The agent had no prompt.",
+    )
+
+
+def _added(agent_id: str, prompt_id: int, status: PromptStatus, actor: str) -> AuditNote:
+    return AuditNote(
+        agent_id=agent_id,
+        action="add_prompt",
+        subject=f"prompt {prompt_id}",
+        actor=actor,
+        reason="Stored without a trial.",
+        details={"status": status},
+    )
 
 
 def _check_retired(status: PromptStatus) -> None:

@@ -18,7 +18,9 @@ from bindu.dspy.errors import (
     TrainingRefusedError,
     UnknownPromptError,
 )
-from bindu.dspy.models import BandPoint, Decision, Experiment, Rollout, Trial
+from bindu.dspy.housekeeping import AuditNote
+from bindu.dspy.models import MACHINES, BandPoint, Decision, Experiment, Rollout, Trial
+from bindu.dspy.postgres.audit import add_audit
 from bindu.dspy.postgres.database import Connection, Database, is_number, one, row, rows
 from bindu.dspy.postgres.notices import announce
 from bindu.dspy.postgres.prompts import insert_prompt
@@ -56,6 +58,8 @@ class RolloutVerbs(Database):
             on_trial = (candidate_id, trial.share, experiment.id)
             await _set_serving(connection, trial.agent_id, trial.expected_version, active_id, on_trial)
             await _log(connection, _opening(trial, experiment), now)
+            if trial.actor not in MACHINES:
+                await add_audit(connection, _begun(trial, experiment), now)
             await _end_run(connection, trial, experiment, now)
             return experiment
 
@@ -77,6 +81,8 @@ class RolloutVerbs(Database):
             if closing is not None:
                 await close_windows(connection, rollout.agent_id, rollout.experiment_id, closing)
             await _move(connection, rollout, serving, now)
+            if rollout.actor not in MACHINES:
+                await add_audit(connection, _ordered(rollout), now)
             return await _log(connection, rollout, now, None if closing is None else closing.window)
 
         return await self._transact(work)
@@ -91,11 +97,14 @@ class RolloutVerbs(Database):
         check_limit(limit)
         return [to_experiment(found) for found in await self._rows("experiments", agent_id=agent_id, limit=limit)]
 
-    async def decisions(self, agent_id: str, *, experiment_id: int | None = None, limit: int = 100) -> list[Decision]:
+    async def decisions(
+        self, agent_id: str, *, experiment_id: int | None = None, before: int | None = None, limit: int = 100
+    ) -> list[Decision]:
         check_limit(limit)
-        if experiment_id is not None and not is_number(experiment_id):
+        if any(number is not None and not is_number(number) for number in (experiment_id, before)):
             return []
-        found = await self._rows("decisions", agent_id=agent_id, experiment_id=experiment_id, limit=limit)
+        of = {"experiment_id": experiment_id, "before": before}
+        found = await self._rows("decisions", agent_id=agent_id, limit=limit, **of)
         return [to_decision(decision) for decision in found]
 
     async def decision(self, agent_id: str, decision_id: int) -> Decision | None:
@@ -108,6 +117,29 @@ class RolloutVerbs(Database):
         check_limit(limit)
         found = await self._rows("band", agent_id=agent_id, experiment_id=experiment_id, limit=limit)
         return [BandPoint(**point) for point in found]
+
+
+def _ordered(rollout: Rollout) -> AuditNote:
+    """A person's word, as the audit trail keeps it beside the decision log."""
+    return AuditNote(
+        agent_id=rollout.agent_id,
+        action=rollout.verdict,
+        subject=f"experiment {rollout.experiment_id}",
+        actor=rollout.actor,
+        reason=rollout.reason,
+        details={"share_before": rollout.share_before, "share_after": rollout.share_after, "outcome": rollout.outcome},
+    )
+
+
+def _begun(trial: Trial, experiment: Experiment) -> AuditNote:
+    return AuditNote(
+        agent_id=trial.agent_id,
+        action="open",
+        subject=f"experiment {experiment.id}",
+        actor=trial.actor,
+        reason=trial.reason,
+        details={"candidate_id": experiment.candidate_id, "active_id": experiment.active_id, "share": trial.share},
+    )
 
 
 def _check_live_share(share: float) -> None:

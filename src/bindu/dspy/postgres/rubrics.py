@@ -8,6 +8,9 @@ from uuid import UUID
 
 from bindu.dspy.arguments import check_limit
 from bindu.dspy.errors import UnknownPromptError, UnknownRunError
+from bindu.dspy.housekeeping import AuditNote
+from bindu.dspy.models import MACHINES
+from bindu.dspy.postgres.audit import add_audit
 from bindu.dspy.postgres.database import Connection, Database, is_number, row
 from bindu.dspy.postgres.rows import clean, to_json, to_rubric
 from bindu.dspy.rubric import RubricOrigin, RubricRule, StoredRubric, rules_as_json
@@ -42,6 +45,8 @@ class RubricVerbs(Database):
             while True:
                 stored = await row(connection, "insert_rubric", agent_id=agent_id, now=now, **given)
                 if stored is not None:  # else somebody took the number
+                    if actor not in MACHINES:
+                        await add_audit(connection, _note(to_rubric(stored)), now)
                     return to_rubric(stored)
 
         return await self._transact(work)
@@ -56,6 +61,16 @@ class RubricVerbs(Database):
     async def standing_rubric(self, agent_id: str) -> StoredRubric | None:
         found = await self._row("standing_rubric", agent_id=agent_id)
         return None if found is None else to_rubric(found)
+
+
+def _note(stored: StoredRubric) -> AuditNote:
+    return AuditNote(
+        agent_id=stored.agent_id,
+        action=stored.origin,
+        subject=f"rubric {stored.id}",
+        actor=stored.actor,
+        reason=stored.reason,
+    )
 
 
 async def _check_references(connection: Connection, agent_id: str, prompt_id: int | None, run_id: UUID | None) -> None:

@@ -10,8 +10,10 @@ from uuid import UUID
 from asyncpg import Record
 
 from bindu.dspy.arguments import check_limit
+from bindu.dspy.housekeeping import AuditNote
 from bindu.dspy.models import PredictedEffect, TrainingRun
-from bindu.dspy.postgres.database import Connection, Database, rows
+from bindu.dspy.postgres.audit import add_audit
+from bindu.dspy.postgres.database import Connection, Database, row, rows
 from bindu.dspy.postgres.rows import clean, to_json, to_run
 
 __all__ = ["RunVerbs"]
@@ -62,8 +64,19 @@ class RunVerbs(Database):
         found = await self._rows("runs_between", agent_id=agent_id, first_id=first, last_id=last, limit=limit)
         return [to_run(run) for run in found]
 
-    async def cancel_run(self, agent_id: str, run_id: UUID, reason: str) -> TrainingRun | None:
-        asked = await self._row("cancel_run", agent_id=agent_id, run_id=run_id, reason=clean(reason))
+    async def cancel_run(
+        self, agent_id: str, run_id: UUID, reason: str, *, actor: str = "person", now: datetime | None = None
+    ) -> TrainingRun | None:
+        async def work(connection: Connection) -> Record | None:
+            asked = await row(connection, "cancel_run", agent_id=agent_id, run_id=run_id, reason=clean(reason))
+            if asked is not None:
+                note = AuditNote(
+                    agent_id=agent_id, action="cancel", subject=f"run {run_id}", actor=actor, reason=reason
+                )
+                await add_audit(connection, note, now)
+            return asked
+
+        asked = await self._transact(work)
         return to_run(asked) if asked is not None else await self.run(agent_id, run_id)
 
     async def end_lost_runs(

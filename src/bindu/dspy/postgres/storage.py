@@ -14,12 +14,15 @@ from asyncpg import Record
 from bindu.dspy.errors import StorageUnavailableError
 from bindu.dspy.postgres import embedded, migrate
 from bindu.dspy.postgres.access import AccessVerbs
+from bindu.dspy.postgres.audit import AuditVerbs
 from bindu.dspy.postgres.database import check_url, driver_url, translated, where
 from bindu.dspy.postgres.feedback import FeedbackVerbs
 from bindu.dspy.postgres.jobs import JobVerbs
+from bindu.dspy.postgres.live import LiveVerbs
 from bindu.dspy.postgres.notices import Dial, NoticeVerbs
 from bindu.dspy.postgres.prompts import PromptVerbs
 from bindu.dspy.postgres.reading import ReadingVerbs
+from bindu.dspy.postgres.retention import RetentionVerbs
 from bindu.dspy.postgres.rollouts import RolloutVerbs
 from bindu.dspy.postgres.rubrics import RubricVerbs
 from bindu.dspy.postgres.runs import RunVerbs
@@ -44,7 +47,10 @@ class PostgresStorage(
     RunVerbs,
     RubricVerbs,
     AccessVerbs,
+    AuditVerbs,
+    LiveVerbs,
     JobVerbs,
+    RetentionVerbs,
     NoticeVerbs,
 ):
     """A ``Storage`` on PostgreSQL >= 15. Belongs to the event loop that ``connect`` ran in."""

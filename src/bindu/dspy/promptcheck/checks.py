@@ -19,11 +19,11 @@ from bindu.dspy.promptcheck.languages import foreign_part
 from bindu.dspy.promptcheck.letters import SKELETON, hidden_runs, printable
 from bindu.dspy.promptcheck.names import repeated_names
 from bindu.dspy.promptcheck.privacy import find_private
+from bindu.dspy.promptcheck.regions import kept_spans
 from bindu.dspy.promptcheck.tokens import estimate_tokens, tokens_end
 
 __all__ = ["refusals"]
 
-_MARK: Final = re.compile(r"<!--\s*(/?)\s*keep\s*-->", re.IGNORECASE)
 _VARIABLE: Final = re.compile(
     r"\{%.{0,1000}?%\}"  # {% if x %}
     r"|\{\{\{?[-~#/^>&!@$]?\s*[A-Za-z_][^{}]*\}\}\}?"  # {{ x }}, {{ user.name | upper }}, {{#each x}}
@@ -81,20 +81,7 @@ def _check_protected(candidate: str, active: str) -> Iterator[Refusal]:
 
 
 def _regions(text: str) -> list[str]:
-    """Each outermost region with its marks; one that nothing closes lasts to the end; a mark that closes nothing."""
-    regions: list[str] = []
-    depth = start = 0
-    for mark in _MARK.finditer(text):
-        if not mark[1]:
-            start = start if depth else mark.start()
-            depth += 1
-        elif depth == 0:
-            regions.append(mark[0])
-        else:
-            depth -= 1
-            if depth == 0:
-                regions.append(text[start : mark.end()])
-    return [*regions, text[start:]] if depth else regions
+    return [text[start:end] for start, end in kept_spans(text)]
 
 
 def _check_variables(candidate: str, active: str) -> Iterator[Refusal]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["PLAIN", "SKELETON", "Folded", "Skeleton", "fold", "hidden_runs", "printable"]
+__all__ = ["PLAIN", "SKELETON", "Folded", "Skeleton", "fold", "hidden_runs", "hidden_spans", "printable"]
 
 _HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 _UNDRAWN: Final = re.compile(  # letters, marks and code points outside those that no font draws
@@ -107,6 +107,11 @@ def fold(text: str, table: dict[int, str]) -> Folded:
 
 def hidden_runs(text: str) -> Iterator[str]:
     """Each run of characters that nobody sees and that change nothing of what is seen around them."""
+    return (text[start:end] for start, end in hidden_spans(text))
+
+
+def hidden_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where each of them begins and ends."""
     if text.isascii() and text.isprintable():
         return
     at_work = {place for found in _AT_WORK.finditer(text) for place in range(*found.span())}
@@ -116,7 +121,7 @@ def hidden_runs(text: str) -> Iterator[str]:
         if hidden and start is None:
             start = place
         elif not hidden and start is not None:
-            yield text[start:place]
+            yield start, place
             start = None
 
 

@@ -32,6 +32,8 @@ STRATEGIES: dict[str, type[BaseExtractionStrategy]] = {
     "similarity": SimilarityStrategy,
 }
 
+_MOST_DIGITS = 9  # more turns or characters than any conversation has; of many more Python makes no number
+
 _SHORT = {"last_n": "last_n_turns", "first_n": "first_n_turns"}
 _FORMS = {
     "last_turn": "last_turn",
@@ -86,6 +88,11 @@ def _numbers(spec: str, name: str, values: Sequence[str]) -> dict[str, int]:
     parameters = _NUMBERS[name]
     if len(values) > len(parameters) or not all(value.strip().isdecimal() for value in values):
         raise _wrong(spec, name)
+    longest = max(len(value.strip()) for value in values)
+    if longest > _MOST_DIGITS:
+        raise UnknownStrategyError(
+            f"A number of {name} has {longest:,} digits; {_MOST_DIGITS} are the most. Write {_FORMS[name]}."
+        )
     found = dict(zip(parameters, (int(value) for value in values), strict=False))
     if any(number < (parameter != "start_offset") for parameter, number in found.items()):
         raise _wrong(spec, name)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
+from bindu.dspy.arguments import shown
+from bindu.dspy.errors import UnknownStrategyError
 from bindu.dspy.models import Interaction
 from bindu.dspy.strategies.base import Cut, CutStrategy, parse_turns, questions
 
 __all__ = ["SlidingWindowStrategy"]
+
+_LARGEST_WINDOW: Final = 100  # turns
 
 
 @dataclass
@@ -18,15 +22,21 @@ class SlidingWindowStrategy(CutStrategy):
     """``window_size`` turns, every ``stride`` turns from ``start_offset`` on; each window is one example.
 
     All three are clamped to what can be, and the window and its start to the length of the conversation, so a
-    short one gives one window. Windows are told apart by ``Interaction.window``, which counts from 0.
+    short one gives one window. Windows are told apart by ``Interaction.window``, which counts from 0. They repeat
+    the conversation ``window_size`` times over, so more than 100 turns raise UnknownStrategyError.
     """
 
     name = "sliding_window"
-    window_size: int = 2  # at least 1
+    window_size: int = 2  # at least 1, at most 100
     stride: int = 1  # at least 1
     start_offset: int = 0  # at least 0
 
     def __post_init__(self) -> None:
+        if self.window_size > _LARGEST_WINDOW:
+            raise UnknownStrategyError(
+                f"A window of {shown(self.window_size)} turns is too large; {_LARGEST_WINDOW} are the most. "
+                "To learn from whole conversations use full_history or last_n."
+            )
         self.window_size = max(1, self.window_size)
         self.stride = max(1, self.stride)
         self.start_offset = max(0, self.start_offset)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -24,7 +24,7 @@ try:
 except ModuleNotFoundError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["RunFolder", "Work"]
+__all__ = ["Removal", "RunFolder", "Work", "remove_folders"]
 
 LAPSES: Final = (
     20 * 3_600
@@ -156,6 +156,66 @@ class RunFolder:
             raise BinduError(
                 f"The run's folder {self.path} cannot be written: {error}. Make room, then run again."
             ) from error
+
+
+class Removal(NamedTuple):
+    """What became of an agent's folders that hold some ids."""
+
+    removed: int = 0
+    used: tuple[str, ...] = ()  # in which a training is at work
+    failed: tuple[str, ...] = ()  # that cannot be read or removed, each with why
+
+
+def remove_folders(root: Path, agent_id: str, names: Iterable[str], *, dry_run: bool = False) -> Removal:
+    """Remove an agent's folders whose rows hold one of the ids."""
+    wanted = [msgspec.json.encode(name) for name in names]
+    removed, used, failed = 0, [], []
+    home = _home(root, agent_id)
+    try:
+        paths = sorted(home.iterdir())
+    except FileNotFoundError:
+        paths = []
+    except OSError as error:
+        return Removal(failed=(_told(home, error),))
+    for path in paths:
+        try:
+            if not _holds(path, wanted):
+                continue
+            if _taken_away(path, dry_run=dry_run):
+                removed += 1
+            else:
+                used.append(str(path))
+        except OSError as error:
+            failed.append(_told(path, error))
+    return Removal(removed, tuple(used), tuple(failed))
+
+
+def _holds(path: Path, wanted: list[bytes]) -> bool:
+    try:
+        rows = (path / "work.json").read_bytes()
+    except (FileNotFoundError, NotADirectoryError):  # none were decided on yet
+        return False
+    return any(name in rows for name in wanted)
+
+
+def _taken_away(path: Path, *, dry_run: bool) -> bool:
+    """False when another process works in it. Raises OSError."""
+    lock = _take(path)
+    if lock is None:
+        return False
+    try:
+        if not dry_run:
+            # last the rows, by which it would be found again
+            for part in sorted(path.iterdir(), key=lambda part: part.name == "work.json"):
+                part.unlink()
+            path.rmdir()
+    finally:
+        os.close(lock)
+    return True
+
+
+def _told(path: Path, error: OSError) -> str:
+    return f"{path} ({error.strerror or error})"
 
 
 def _home(root: Path, agent_id: str) -> Path:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Final
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 
 from bindu.dspy.dataset import build_dataset
 from bindu.dspy.injection import without_injections
-from bindu.dspy.models import Interaction, JsonObject
-from bindu.dspy.splits import conversations_of, count, refuse_too_few, split_or_refuse
-from bindu.dspy.support import cap_raters
+from bindu.dspy.models import Dataset, Interaction, JsonObject
+from bindu.dspy.optimizer import Optimizer
+from bindu.dspy.splits import Conversation, Split, conversations_of, count, refuse_too_few, split_or_refuse
+from bindu.dspy.strategies import BaseExtractionStrategy
+from bindu.dspy.support import cap_raters, fair_share
 from bindu.dspy.training.folder import Work
-from bindu.dspy.training.job import Case, Job
+from bindu.dspy.training.job import Case
+from bindu.settings import DspySettings, TrainingSettings
 
-__all__ = ["dataset_sentence", "examples_of"]
+__all__ = ["Heard", "dataset_sentence", "examples_of", "heard_examples", "split_of"]
 
-_AMONG_FEW: Final = 2.0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """The golden dataset, and what the guards leave of it."""
+
+    dataset: Dataset
+    conversations: list[Conversation]
+    counts: dict[str, int]  # as a run records them
 
 
 async def examples_of(case: Case, record: JsonObject) -> Work:
@@ -24,33 +33,17 @@ async def examples_of(case: Case, record: JsonObject) -> Work:
 
     Raises TrainingRefusedError before anything is spent.
     """
-    job, training = case.job, case.job.settings.training
-    dataset = await build_dataset(
-        None, job.strategy, job.require_feedback, job.settings.min_feedback_threshold, agent_id=job.agent_id
+    job = case.job
+    heard = await heard_examples(
+        job.agent_id,
+        job.strategy,
+        job.settings,
+        require_feedback=job.require_feedback,
+        corrected_only=job.objective == "correction",
     )
-    rows = _wanted(job, [*dataset.golden, *dataset.failures])
-    trusted = without_injections(rows)
-    heard = cap_raters(trusted, share=_share(trusted, training.max_rater_share))
-    conversations = conversations_of(heard)
-    record["funnel"] = asdict(dataset.funnel)
-    record["counts"] = counts = count(dataset, conversations) | {
-        "injected": len(rows) - len(trusted),
-        "over_rater_share": len(trusted) - len(heard),
-    }
-    refuse_too_few(
-        counts,
-        scored_conversations=training.min_scored_conversations,
-        failures=training.min_failures,
-        raters=training.min_raters,
-    )
-    split = split_or_refuse(
-        conversations,
-        fewest=training.min_accept_conversations,
-        select=training.select_size,
-        train_rows=job.optimizer.min_rows,
-        optimizer=job.optimizer.name,
-        spent=await case.storage.spent_conversations(job.agent_id),
-    )
+    record["funnel"], record["counts"] = asdict(heard.dataset.funnel), heard.counts
+    spent = await case.storage.spent_conversations(job.agent_id)
+    split = split_of(heard, job.optimizer, job.settings.training, spent)
     record["split"] = {
         "train": len(split.train),
         "select": len(split.select),
@@ -60,10 +53,41 @@ async def examples_of(case: Case, record: JsonObject) -> Work:
     return Work(split, {name: record[name] for name in ("funnel", "counts", "split")})
 
 
-def _share(rows: Sequence[Interaction], share: float) -> float:
-    """Of the rows that one person may stand behind; among few people twice an equal part."""
-    people = len({rater for row in rows for rater in row.raters}) or 1
-    return min(1.0, max(share, _AMONG_FEW / people))
+async def heard_examples(
+    agent_id: str,
+    strategy: BaseExtractionStrategy | str,
+    settings: DspySettings,
+    *,
+    require_feedback: bool,
+    corrected_only: bool = False,
+) -> Heard:
+    """Each example once, without injections and without what one rater says too often. Raises as ``build_dataset``."""
+    dataset = await build_dataset(None, strategy, require_feedback, settings.min_feedback_threshold, agent_id=agent_id)
+    once: dict[object, Interaction] = {(row.id, row.window): row for row in (*dataset.golden, *dataset.failures)}
+    rows = [row for row in once.values() if row.correction or not corrected_only]
+    trusted = without_injections(rows)
+    heard = cap_raters(trusted, share=fair_share(trusted, settings.training.max_rater_share))
+    conversations = conversations_of(heard)
+    left_out = {"injected": len(rows) - len(trusted), "over_rater_share": len(trusted) - len(heard)}
+    return Heard(dataset=dataset, conversations=conversations, counts=count(dataset, conversations) | left_out)
+
+
+def split_of(heard: Heard, optimizer: Optimizer, training: TrainingSettings, spent: Collection[str]) -> Split:
+    """Raises TrainingRefusedError when it is too little."""
+    refuse_too_few(
+        heard.counts,
+        scored_conversations=training.min_scored_conversations,
+        failures=training.min_failures,
+        raters=training.min_raters,
+    )
+    return split_or_refuse(
+        heard.conversations,
+        fewest=training.min_accept_conversations,
+        select=training.select_size,
+        train_rows=optimizer.min_rows,
+        optimizer=optimizer.name,
+        spent=spent,
+    )
 
 
 def dataset_sentence(record: JsonObject) -> str:
@@ -75,9 +99,3 @@ def dataset_sentence(record: JsonObject) -> str:
         f"({dropped or 'none dropped'}): {split['train']} conversations teach, {split['select']} choose, "
         f"{split['accept']} prove."
     )
-
-
-def _wanted(job: Job, rows: list[Interaction]) -> list[Interaction]:
-    """Each once; for corrections as the objective only those that have one."""
-    once = list({(row.id, row.window): row for row in rows}.values())
-    return [row for row in once if row.correction] if job.objective == "correction" else once

@@ -21,9 +21,15 @@ FROM bindu_dspy.api_keys
 WHERE agent_id = :agent_id
 ORDER BY id
 
+-- name: key
+SELECT agent_id, id, name, scopes, created_at, expires_at, revoked_at
+FROM bindu_dspy.api_keys
+WHERE agent_id = :agent_id AND id = :id::uuid
+FOR UPDATE
+
 -- name: revoke_key
 UPDATE bindu_dspy.api_keys
-SET revoked_at = coalesce(revoked_at, :now::timestamptz, now())
+SET revoked_at = coalesce(:now::timestamptz, now())
 WHERE agent_id = :agent_id AND id = :id::uuid
 RETURNING agent_id, id, name, scopes, created_at, expires_at, revoked_at
 

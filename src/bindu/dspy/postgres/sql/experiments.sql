@@ -79,7 +79,9 @@ SELECT
     agent_id, id, experiment_id, "window", verdict, share_before, share_after, reason, inputs, evidence,
     rule, rule_version, code_version, actor, at, closed_window
 FROM bindu_dspy.decisions
-WHERE agent_id = :agent_id AND (:experiment_id::integer IS NULL OR experiment_id = :experiment_id)
+WHERE agent_id = :agent_id
+    AND (:experiment_id::integer IS NULL OR experiment_id = :experiment_id)
+    AND (:before::integer IS NULL OR id < :before)
 ORDER BY id DESC
 LIMIT :limit
 

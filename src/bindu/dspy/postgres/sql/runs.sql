@@ -41,10 +41,10 @@ WHERE agent_id = :agent_id AND id = :run_id AND state = 'running' AND cancel_rea
 RETURNING id
 
 -- name: cancel_run
--- The first reason stays; no row comes back for an ended run
+-- The first reason stays: no row comes back for a run that was asked before, or has ended
 UPDATE bindu_dspy.training_runs
-SET cancel_reason = coalesce(cancel_reason, :reason)
-WHERE agent_id = :agent_id AND id = :run_id AND state = 'running'
+SET cancel_reason = :reason
+WHERE agent_id = :agent_id AND id = :run_id AND state = 'running' AND cancel_reason IS NULL
 RETURNING
     agent_id, id, optimizer, strategy, seed, state, outcome, reason, step, calls, cost, candidate_id, experiment_id,
     resumes, cancel_reason, details, seen_at, started_at, ended_at

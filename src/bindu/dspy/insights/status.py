@@ -1,4 +1,4 @@
-"""The one read model: how an agent's prompt is doing, a sentence first."""
+"""How an agent's prompt is doing, a sentence first."""
 
 from __future__ import annotations
 
@@ -26,15 +26,7 @@ from bindu.dspy.units import Baseline
 from bindu.dspy.windows import last_closed
 from bindu.settings import app_settings
 
-__all__ = [
-    "AgentStatus",
-    "AgentVitals",
-    "PromptReport",
-    "agent_status",
-    "agent_vitals",
-    "experiment_plan",
-    "prompt_reports",
-]
+__all__ = ["agent_status", "agent_vitals", "experiment_plan", "prompt_reports"]
 
 HOURS_A_DAY: Final = 24
 BAND_POINTS: Final = 2_000  # of the newest decisions; two weeks of hours are 336

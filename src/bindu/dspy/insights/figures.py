@@ -1,4 +1,4 @@
-"""The numbers behind a verdict, as tables and lines for people."""
+"""The numbers behind a verdict, as sheets and lines for people."""
 
 from __future__ import annotations
 
@@ -7,38 +7,36 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
-from rich.console import RenderableType
-from rich.table import Table
 
 from bindu.dspy.canary.checking import Explanation
-from bindu.dspy.cli.output import short, table
 from bindu.dspy.evidence import Standing, e_value
 from bindu.dspy.models import Decision, JsonObject
 from bindu.dspy.policy import Policy
 from bindu.dspy.reports import AgentStatus, PromptReport, TrialReport
 from bindu.dspy.rules.evidence import EvidenceInputs, StratumCount
 from bindu.dspy.sentences import difference_of
+from bindu.dspy.sheet import Sheet, sheet
 
-__all__ = ["explained", "status_parts"]
+__all__ = ["arm_sheet", "explained", "status_parts", "test_sheet", "trial_lines"]
 
 DECISIONS: Final = 5  # the newest
 
 
-def status_parts(found: AgentStatus) -> Iterable[RenderableType]:
+def status_parts(found: AgentStatus) -> Iterable[Sheet | str]:
     """What stands below the sentence."""
     if found.active is not None:
-        yield _arms(found, found.active)
+        yield arm_sheet(found, found.active)
     trial = found.trial
     if trial is not None:
-        yield _tests(trial.standing, found.policy)
-        yield "\n".join(_trial_lines(trial))
+        yield test_sheet(trial.standing, found.policy)
+        yield "\n".join(trial_lines(trial))
     if found.decisions:
         yield _decisions(found)
     if found.caution is not None:
         yield found.caution
 
 
-def explained(explanation: Explanation) -> Iterable[RenderableType]:
+def explained(explanation: Explanation) -> Iterable[Sheet | str]:
     """The inputs of a decision, below its sentence."""
     decision = explanation.decision
     yield (
@@ -48,19 +46,19 @@ def explained(explanation: Explanation) -> Iterable[RenderableType]:
     if decision.rule == "evidence" and explanation.replayed is not None:
         seen = msgspec.convert(decision.inputs, EvidenceInputs)
         yield _difference(seen.standing)
-        yield _tests(seen.standing, seen.policy)
+        yield test_sheet(seen.standing, seen.policy)
         yield _strata(seen.strata)
-        yield table("input", "value", rows=_flat(_without(decision.inputs, "policy", "standing", "strata", "win")))
+        yield sheet("input", "value", rows=_flat(_without(decision.inputs, "policy", "standing", "strata", "win")))
     elif decision.inputs:
-        yield table("input", "value", rows=_flat(_without(decision.inputs, "policy")))
+        yield sheet("input", "value", rows=_flat(_without(decision.inputs, "policy")))
 
 
-def _arms(found: AgentStatus, active: PromptReport) -> Table:
+def arm_sheet(found: AgentStatus, active: PromptReport) -> Sheet:
     trial = found.trial if found.candidate is not None else None
     arms = [("active", active, 1 - found.share, trial.active if trial else None)]
     if found.candidate is not None:
         arms.append(("candidate", found.candidate, found.share, trial.candidate if trial else None))
-    return table(
+    return sheet(
         *("", "prompt", "traffic"),
         *(() if trial is None else ("units rated",)),
         *("tasks rated", "mean vote"),
@@ -76,13 +74,13 @@ def _arms(found: AgentStatus, active: PromptReport) -> Table:
     )
 
 
-def _decisions(found: AgentStatus) -> Table:
-    return table(
+def _decisions(found: AgentStatus) -> Sheet:
+    return sheet(
         *("id", "decided", "verdict", "traffic", "by", "reason"),
         rows=[
             (
                 *(str(decision.id), f"{decision.at:%m-%d %H:%M}", decision.verdict),
-                *(_traffic(decision), decision.actor, short(decision.reason)),
+                *(_traffic(decision), decision.actor, decision.reason),
             )
             for decision in found.decisions[:DECISIONS]
         ],
@@ -94,7 +92,7 @@ def _traffic(decision: Decision) -> str:
     return after if before == after else f"{before} -> {after}"
 
 
-def _tests(now: Standing, policy: Policy) -> Table:
+def test_sheet(now: Standing, policy: Policy) -> Sheet:
     """Every test with its e-value and the e-value that decides."""
     goals: dict[str, list[tuple[str, float | None, float]]] = {
         "better": [
@@ -112,26 +110,26 @@ def _tests(now: Standing, policy: Policy) -> Table:
     ]
     guards = sorted(now.guards.items())
     rows += [(f"guardrail: {name}", value, policy.alpha_guard / len(guards)) for name, value in guards]
-    return table(
+    return sheet(
         *("evidence that", "e-value", "decides at"),
         rows=[(what, _e_value(value), f"{1 / alpha:,.4g}") for what, value, alpha in rows if value is not None],
     )
 
 
-def _strata(strata: Iterable[StratumCount]) -> Table:
+def _strata(strata: Iterable[StratumCount]) -> Sheet:
     """Units that were compared, per stratum over the windows since the decision before."""
     active: Counter[tuple[str, int]] = Counter()
     candidate: Counter[tuple[str, int]] = Counter()
     for stratum in strata:
         active[stratum.kind, stratum.epoch] += stratum.active
         candidate[stratum.kind, stratum.epoch] += stratum.candidate
-    return table(
+    return sheet(
         *("feedback", "share epoch", "active units", "candidate units"),
         rows=[(kind, str(epoch), str(active[kind, epoch]), str(candidate[kind, epoch])) for kind, epoch in active],
     )
 
 
-def _trial_lines(trial: TrialReport) -> Iterable[str]:
+def trial_lines(trial: TrialReport) -> Iterable[str]:
     yield _difference(trial.standing)
     if trial.win is not None:
         won = f"Won at the end of window {trial.win.window}, {trial.win.hours:g} hours before the last one's"

@@ -1,4 +1,4 @@
-"""What a training run read, spent, learned and proved, as tables for people. Whatever it did not record is left out."""
+"""What a training run read, spent, learned and proved, as sheets for people. Whatever it did not record is left out."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from rich.console import RenderableType
-from rich.table import Table
-
-from bindu.dspy.cli.output import table
 from bindu.dspy.models import JsonObject, TrainingRun
+from bindu.dspy.sheet import Sheet, sheet
 
 __all__ = ["rule_rows", "run_parts"]
 
@@ -20,10 +17,10 @@ GATE: Final = (  # in the order in which they are read; PostgreSQL keeps none
 )
 
 
-def run_parts(run: TrainingRun) -> Iterator[RenderableType]:
+def run_parts(run: TrainingRun) -> Iterator[Sheet | str]:
     """What stands below the sentence."""
     details = run.details
-    yield table("what", "value", title="Run", rows=[(name, value) for name, value in _facts(run) if value])
+    yield sheet("what", "value", title="Run", rows=[(name, value) for name, value in _facts(run) if value])
     rules, dropped = _objects(_object(details, "rubric"), "rules"), _objects(details, "rules_dropped")
     yield from _unless_empty("Rubric", ("", "rule", "tasks"), rule_rows(rules))
     yield from _unless_empty("Rules that were dropped", ("rule", "why"), _columns(dropped, "rule", "reason"))
@@ -94,9 +91,9 @@ def _best_score(details: JsonObject) -> Any:
     return details.get("best_select", max((score for score in scores if isinstance(score, int | float)), default=None))
 
 
-def _unless_empty(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Table]:
+def _unless_empty(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Sheet]:
     if rows:
-        yield table(*columns, rows=rows, title=title)
+        yield sheet(*columns, rows=rows, title=title)
 
 
 def _columns(found: Iterable[JsonObject], *names: str) -> list[tuple[str, ...]]:
