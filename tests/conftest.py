@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -19,6 +19,11 @@ from bindu.dspy.postgres.storage import PostgresStorage
 from bindu.dspy.storage import use_storage
 from bindu.settings import StorageSettings, app_settings
 from commands import Bindu, bindu_at
+
+if TYPE_CHECKING:  # what only tests of pages need
+    from playwright.sync_api import Browser
+
+    from pages import Site
 
 collect_ignore = [] if "BINDU_FRAMEWORK" in os.environ else ["frameworks"]  # scripts/test_integrations.py runs them
 
@@ -104,6 +109,12 @@ def postgres_url(server_url: str, empty_template: str) -> Iterator[str]:
     yield from _database(server_url, empty_template)
 
 
+@pytest.fixture(scope="module")
+def module_url(server_url: str, empty_template: str) -> Iterator[str]:
+    """A database with our schema that the tests of a module share."""
+    yield from _database(server_url, empty_template)
+
+
 def _database(server_url: str, template: str) -> Iterator[str]:
     name = f"bindu_test_{next(_numbers)}"
     # Written to the log: STRATEGY file_copy would wait for a checkpoint, seconds on a busy disk
@@ -128,3 +139,21 @@ async def storage(postgres_url: str, tmp_path: Path) -> AsyncIterator[PostgresSt
 def bindu(tmp_path: Path, postgres_url: str) -> Bindu:
     """The installed command, in an empty folder and on the fresh database."""
     return bindu_at(tmp_path, postgres_url)
+
+
+@pytest.fixture(scope="module")
+def site(module_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """``bindu serve`` on the module's database."""
+    from pages import serve_pages
+
+    with serve_pages(module_url, tmp_path_factory.mktemp("served")) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def browser(site: Site) -> Iterator[Browser]:
+    """A real one, begun once the pages are served."""
+    from pages import chromium
+
+    with chromium() as running:
+        yield running

@@ -122,7 +122,7 @@ class Api:
         )
 
     def _readings(self) -> tuple[Operation, ...]:
-        read = partial(Operation, method="GET", scope="operate")
+        read = partial(Operation, method="GET", scope="view")
         listed = (
             ("prompts", "All versions, with what users thought of them.", self.prompts, WhoseIn, PromptsOut),
             ("experiments", "The experiments, newest first.", self.experiments, NewestIn, ExperimentsOut),
@@ -176,26 +176,26 @@ class Api:
         return TokenOut(text, grant.expires_at)
 
     async def prompts(self, asked: Asked) -> PromptsOut:
-        agent = await asked.allowed("operate", asked.body.agent)
+        agent = await asked.allowed("view", asked.body.agent)
         return PromptsOut(await prompt_reports(agent))
 
     async def experiments(self, asked: Asked) -> ExperimentsOut:
-        agent = await asked.allowed("operate", asked.body.agent)
+        agent = await asked.allowed("view", asked.body.agent)
         return ExperimentsOut(await (await get_storage()).experiments(agent, limit=asked.body.limit))
 
     async def decisions(self, asked: Asked) -> DecisionsOut:
         body: DecisionsIn = asked.body
-        agent = await asked.allowed("operate", body.agent)
+        agent = await asked.allowed("view", body.agent)
         storage = await get_storage()
         return DecisionsOut(await storage.decisions(agent, experiment_id=body.experiment_id or None, limit=body.limit))
 
     async def runs(self, asked: Asked) -> RunsOut:
-        agent = await asked.allowed("operate", asked.body.agent)
+        agent = await asked.allowed("view", asked.body.agent)
         return RunsOut(await (await get_storage()).runs(agent, limit=asked.body.limit))
 
     async def preview(self, asked: Asked) -> PreviewOut:
         body: PreviewIn = asked.body
-        agent = await asked.allowed("operate", body.agent)
+        agent = await asked.allowed("view", body.agent)
         found = await build_dataset(body.limit, body.strategy, body.require_feedback, agent_id=agent)
         return PreviewOut.of(found, body.samples)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -16,13 +17,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from bindu.dspy.errors import BinduError
-from bindu.dspy.prompt_selector import stop_prompt_refresh
+from bindu.dspy.prompt_selector import snapshot_ages, stop_prompt_refresh
 from bindu.dspy.recorder import Recorder
 from bindu.dspy.storage import close_storage
 from bindu.dspy.telemetry import refresh_gauges, show_spool
 from bindu.dspy.web.a2a import feedback_routes
 from bindu.dspy.web.api import Api
 from bindu.dspy.web.callers import Callers
+from bindu.dspy.web.dashboard.routes import Dashboard
 from bindu.dspy.web.fences import fences
 from bindu.dspy.web.health import Health
 from bindu.dspy.web.labels import LabelledRoute
@@ -34,15 +36,21 @@ from bindu.dspy.web.proxy import Proxy
 from bindu.dspy.web.widget import cross_origin, widget_routes
 from bindu.settings import app_settings
 
-__all__ = ["create_app"]
+__all__ = ["Clock", "create_app"]
+
+Clock = Callable[[], datetime]
 
 GAUGES_SECONDS: Final = 15.0
 
 
-def create_app() -> Starlette:
-    """Build it from the settings. Everything begins with its lifespan, and what waits is stored when that ends."""
+def create_app(*, clock: Clock | None = None, also: Sequence[BaseRoute] = ()) -> Starlette:
+    """Build it from the settings. Everything begins with its lifespan, and what waits is stored when that ends.
+
+    ``clock`` is what pages take for now, None the database's time; ``also`` are routes that stand beside ours.
+    """
     callers, recorder = Callers(app_settings.dspy.server), Recorder()
     health, proxy = Health(callers, recorder), Proxy(app_settings.dspy.proxy, callers, recorder)
+    dashboard = Dashboard(app_settings.dspy.server, callers, snapshot_ages, clock)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -53,6 +61,7 @@ def create_app() -> Starlette:
             async with proxy.connected():
                 yield
         finally:
+            dashboard.events.end()
             gauges.cancel()
             with suppress(asyncio.CancelledError):
                 await gauges
@@ -61,12 +70,15 @@ def create_app() -> Starlette:
             await stop_prompt_refresh()
             await close_storage()
 
-    return Starlette(
-        routes=[*_own_routes(callers, recorder, health), *proxy.routes()],
+    app = Starlette(
+        routes=[*also, *dashboard.routes(), *_own_routes(callers, recorder, health), *proxy.routes()],
         middleware=[Middleware(Measured)],
         exception_handlers=dict.fromkeys((Problem, BinduError, HTTPException), respond),
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # it would send people to whatever host they named
+    app.state.end_streams = dashboard.events.end  # what never ends by itself, for a server that stops
+    return app
 
 
 def _own_routes(callers: Callers, recorder: Recorder, health: Health) -> list[BaseRoute]:

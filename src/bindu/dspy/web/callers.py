@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 
 from bindu.dspy.access import KEY_PREFIX, KeyRing, digest_of, is_for, may
 from bindu.dspy.headers import KEY
-from bindu.dspy.housekeeping import Scope
+from bindu.dspy.housekeeping import ApiKey, Scope
 from bindu.dspy.web.problems import Problem
 from bindu.dspy.web.tokens import PREFIX, Grant, read_feedback_token
 from bindu.settings import ServerSettings, SettingsError
@@ -47,12 +47,27 @@ class Callers:
         if token is not None:
             await self._count(self._token_limit, address)  # as long as nobody knows that it is good
             return await self._granted(token)
-        key = presented_key(request)
-        is_known = key is not None and self._keys.knows(key)  # or each guess would have a limit of its own
-        await self._count(self._limit, f"key {key}" if is_known else address)
-        if key is None:
+        await self.count(request)
+        if presented_key(request) is None:
             self._check_local(request)
         return None
+
+    async def count(self, request: HTTPConnection, *, session: bytes | None = None) -> None:
+        """Raise Problem for too many requests with a known key, else of one session, else from one address."""
+        key, who = presented_key(request), f"address {_address(request)}"
+        if key is not None and self._keys.knows(key):  # or each guess would have a limit of its own
+            who = f"key {key}"
+        elif key is None and session is not None:
+            who = f"session {session.hex()}"
+        await self._count(self._limit, who)
+
+    async def key_by(self, digest: bytes) -> ApiKey | None:
+        """The key with that digest, None for a wrong, a revoked and an expired one."""
+        return await self._keys.find_by(digest)
+
+    def needs_no_key(self, request: HTTPConnection) -> bool:
+        """Whether it comes from this machine, and that is enough."""
+        return not self._require_key and is_local(request)
 
     async def authorise(self, request: HTTPConnection, scope: Scope, agent_id: str | None) -> None:
         """Raise Problem unless the caller may do that for the agent, None meaning for any one."""
@@ -68,7 +83,7 @@ class Callers:
             raise Problem(403, "missing_scope", f"The API key '{key.name}' lacks the scope {scope}.")
 
     def _check_local(self, request: HTTPConnection) -> None:
-        if self._require_key or not is_local(request):
+        if not self.needs_no_key(request):
             raise Problem(401, "missing_key", "This needs an API key: 'Authorization: Bearer bindu_...'.", _CHALLENGE)
 
     async def _granted(self, token: str) -> Grant:

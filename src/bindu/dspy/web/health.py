@@ -63,7 +63,7 @@ class Health:
         """Prometheus text, for this machine and for keys that may read, unless it is open to all."""
         if not app_settings.dspy.server.open_metrics:
             await self._callers.admit(request)
-            await self._callers.authorise(request, "operate", EVERY_AGENT)
+            await self._callers.authorise(request, "view", EVERY_AGENT)
         body, content_type = metrics_text()
         return Response(body, headers={"content-type": content_type})
 

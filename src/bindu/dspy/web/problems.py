@@ -22,6 +22,8 @@ _STATUS: Final[tuple[tuple[type[BaseException], int, str], ...]] = (
     (errors.NoActivePromptError, 404, "not_found"),
     (errors.UnknownTaskError, 404, "not_found"),
     (errors.UnknownPromptError, 404, "not_found"),
+    (errors.UnknownDecisionError, 404, "not_found"),
+    (errors.UnknownRunError, 404, "not_found"),
     (errors.BinduError, 422, "invalid_request"),  # all others say what is wrong with what was sent
 )
 

@@ -16,7 +16,7 @@ from bindu.dspy.storage import agent_named, get_storage
 from bindu.dspy.web.problems import Problem
 from bindu.settings import app_settings
 
-__all__ = ["PREFIX", "Grant", "feedback_token", "read_feedback_token"]
+__all__ = ["PREFIX", "Grant", "feedback_token", "read_feedback_token", "signing_secret"]
 
 PREFIX: Final = "fbt_"
 
@@ -66,7 +66,7 @@ async def read_feedback_token(token: str) -> Grant:
     text = token.removeprefix(PREFIX)
     if len(text) > _LONGEST or not (grant := _claimed(text)):
         raise _refused(_FORGED)
-    secret = await _secret(grant.agent_id)
+    secret = await signing_secret(grant.agent_id)
     if secret is None:
         raise _refused(_FORGED)
     try:
@@ -91,11 +91,13 @@ def _claimed(text: str) -> Grant | None:
             return None
 
 
-async def _secret(agent_id: str) -> bytes | None:
+async def signing_secret(agent_id: str, *, create: bool = False) -> bytes | None:
+    """What the agent's tokens are signed with, as it was a minute ago at most; None when there is none yet."""
     known = _secrets.get(agent_id)
     if known is not None and monotonic() - known[1] < _KNOWN_SECONDS:
         return known[0]
-    secret = await (await get_storage()).signing_secret(agent_id)
+    proposed = secrets.token_bytes(_SECRET_BYTES) if create else None
+    secret = await (await get_storage()).signing_secret(agent_id, proposed)
     if secret is not None:
         if len(_secrets) >= _MOST_KNOWN:
             _secrets.clear()
