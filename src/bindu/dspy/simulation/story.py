@@ -1,4 +1,4 @@
-"""The demo's two acts: real logs with real votes, then the closed loop on the simulated support desk.
+"""The demo's first two acts: real logs with real votes, then the closed loop on the simulated support desk.
 
 Every figure is read from the database or measured by the simulated users; none is written in.
 """
@@ -24,7 +24,18 @@ from bindu.dspy.storage import get_storage
 from bindu.dspy.strategies import STRATEGIES, get_strategy
 from bindu.dspy.train import run_training
 
-__all__ = ["DESK_AGENT", "LOGS_AGENT", "Story", "read_real_logs", "run_closed_loop"]
+__all__ = [
+    "DESK_AGENT",
+    "LOGS_AGENT",
+    "Clock",
+    "Say",
+    "Stage",
+    "Story",
+    "open_stage",
+    "read_real_logs",
+    "run_closed_loop",
+    "tell",
+]
 
 LOGS_AGENT = "open-assistant"
 DESK_AGENT = "support-desk"
@@ -51,13 +62,40 @@ class Story:
     decisions: int
     real_logs: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    dashboard: str | None = None  # its address, while it is served
 
 
-async def tell(*, seed: int, say: Say) -> Story:
+class Clock:
+    """The simulated time: every service is told it, so simulated days are real runs."""
+
+    def __init__(self, start: datetime) -> None:
+        self.now = start
+
+    def tick(self, step: timedelta) -> datetime:
+        """Let time pass and return the new time."""
+        self.now += step
+        return self.now
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the closed loop plays: its desk, and the time there."""
+
+    desk: Desk
+    clock: Clock
+
+
+async def open_stage(seed: int) -> Stage:
+    """A desk that nobody came to yet, a month ago by the clock of the storage in use."""
+    start = await (await get_storage()).now() - timedelta(days=30)
+    return Stage(Desk(seed=seed, agent_id=DESK_AGENT), Clock(start))
+
+
+async def tell(stage: Stage, *, say: Say) -> Story:
     """Both acts on the storage in use; some 40 seconds on two cores."""
     started = time.perf_counter()
     real_logs = await read_real_logs(say)
-    story = await run_closed_loop(seed=seed, say=say)
+    story = await run_closed_loop(stage, say=say)
     story.real_logs = real_logs
     story.seconds = round(time.perf_counter() - started, 1)
     return story
@@ -105,12 +143,10 @@ def _first_words(text: str) -> str:
     return f"“{shorten(text, width=70, placeholder='...')}”"
 
 
-async def run_closed_loop(*, seed: int, say: Say) -> Story:
+async def run_closed_loop(stage: Stage, *, say: Say) -> Story:
     """Bootstrap, talk, train, promote; then try a worse prompt and see it roll back."""
     say("Act two: the closed loop on a simulated support desk (simulated model, simulated users).")
-    storage = await get_storage()
-    desk = Desk(seed=seed, agent_id=DESK_AGENT)
-    clock = Clock(await storage.now() - timedelta(days=30))
+    storage, desk, clock, seed = await get_storage(), stage.desk, stage.clock, stage.desk.seed
     first = await bootstrap_prompt(START_PROMPT, agent_id=DESK_AGENT, now=clock.now)
     before = desk.measure(first["prompt_text"])
     say(f"  prompt 1 is served to everybody; true quality {before:.2f} on questions never used for training")
@@ -123,18 +159,6 @@ async def run_closed_loop(*, seed: int, say: Say) -> Story:
     say(f"  true quality of what is served now: {after:.2f}")
     bad_outcome = await _try_worse_prompt(desk, clock, say)
     return await _figures(run, decision, bad_outcome, seed=seed, before=before, after=after)
-
-
-class Clock:
-    """The simulated time: every service is told it, so simulated days are real runs."""
-
-    def __init__(self, start: datetime) -> None:
-        self.now = start
-
-    def tick(self, step: timedelta) -> datetime:
-        """Let time pass and return the new time."""
-        self.now += step
-        return self.now
 
 
 async def _canary(desk: Desk, clock: Clock, say: Say) -> Decision | None:
