@@ -75,11 +75,11 @@ OPERATIONS: tuple[tuple[str, str, Any, str], ...] = (
     ("POST", "/v1/tasks/r-1/feedback", {"rating": 4}, "write"),
     ("POST", "/v1/feedback", {"task_id": "r-1", "rating": 4}, "write"),
     ("POST", "/v1/tokens", {"task_id": "r-1"}, "write"),
-    ("GET", "/v1/prompts", None, "operate"),
-    ("GET", "/v1/experiments", None, "operate"),
-    ("GET", "/v1/decisions", None, "operate"),
-    ("GET", "/v1/runs", None, "operate"),
-    ("GET", "/v1/dataset/preview", None, "operate"),
+    ("GET", "/v1/prompts", None, "view"),
+    ("GET", "/v1/experiments", None, "view"),
+    ("GET", "/v1/decisions", None, "view"),
+    ("GET", "/v1/runs", None, "view"),
+    ("GET", "/v1/dataset/preview", None, "view"),
 )
 OTHERS: tuple[tuple[str, str, Any], ...] = (
     ("GET", "/metrics", None),
@@ -219,12 +219,12 @@ async def test_this_machine_is_served_under_its_own_names(served: Served) -> Non
 
 
 async def test_a_key_opens_what_its_scopes_say(stranger: httpx.AsyncClient) -> None:
-    for scope in ("select", "write", "operate", "admin"):
+    for scope in ("select", "write", "view", "operate", "admin"):
         key = await key_for("default", scope)
         for method, path, body, needed in OPERATIONS:
             for headers in (bearer(key), {"x-bindu-key": key}):
                 answer = await stranger.request(method, path, json=body, headers=headers)
-                if scope in (needed, "admin"):
+                if scope in (needed, "admin") or (scope, needed) == ("operate", "view"):
                     assert answer.status_code in (200, 201), (scope, path, answer.text)
                 else:
                     await refused(answer, 403, "missing_scope")

@@ -13,6 +13,7 @@ from bindu.dspy.decision import replay
 from bindu.dspy.errors import (
     BinduError,
     ExperimentActiveError,
+    InvalidArgumentError,
     InvalidPromptError,
     NoActivePromptError,
     StorageNotConfiguredError,
@@ -123,6 +124,15 @@ async def test_retired_texts_are_stored_without_traffic() -> None:
 async def test_a_prompt_that_cannot_be_is_refused(text: str, status: str, traffic: float) -> None:
     with pytest.raises(InvalidPromptError):
         await insert_prompt(text, status, traffic)
+
+
+@pytest.mark.usefixtures("storage")
+async def test_no_agent_is_called_every_agent() -> None:
+    with pytest.raises(InvalidArgumentError, match="means every agent"):
+        await bootstrap_prompt("You help.", agent_id="*")
+    for status, share in (("active", 1), ("candidate", 0.1), ("deprecated", 0)):
+        with pytest.raises(InvalidArgumentError, match="means every agent"):
+            await insert_prompt("You help.", status, share, agent_id="*")
 
 
 @pytest.mark.usefixtures("storage")

@@ -166,7 +166,8 @@ def test_customers_cannot_break_out_of_their_quotes(attack: str) -> None:
     assert_quoted(attack)
 
 
-@given(st.text(st.characters() | st.sampled_from(MARKS + '[]#"\\ <>{}'), max_size=80))
+# Without lone surrogates: none of them is stored
+@given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(MARKS + '[]#"\\ <>{}'), max_size=80))
 def test_no_text_breaks_out_of_its_quotes(text: str) -> None:
     assert_quoted(text)
 

@@ -14,7 +14,7 @@ import pytest
 from bindu.dspy.errors import BinduError
 from bindu.dspy.models import Interaction
 from bindu.dspy.splits import Conversation, Split
-from bindu.dspy.training.folder import FORGOTTEN, LAPSES, RunFolder, Work
+from bindu.dspy.training.folder import FORGOTTEN, LAPSES, RunFolder, Work, remove_folders
 
 ONE, TWO, THREE = (UUID(int=number) for number in (1, 2, 3))
 
@@ -128,3 +128,33 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(BinduError, match="DSPY__TRAINING__RUNS_FOLDER"):
         RunFolder.begin(tmp_path / "file", "support", "f", ONE)
+
+
+def test_of_folders_with_somebodys_rows_all_that_can_go_and_each_other_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [begun(tmp_path, run_id) for run_id in (ONE, TWO, THREE)]
+    for folder in folders:
+        with folder:
+            folder.store_work(Work(a_split(), {}))
+            folder.calls.write_text("{}")
+    unlink = Path.unlink
+
+    def broken(path: Path, missing_ok: bool = False) -> None:
+        if path == folders[1].calls:
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", broken)
+    told = (f"{folders[1].path} (Operation not permitted)",)
+    assert remove_folders(tmp_path, "support", ["c"]) == (2, (), told)
+    assert [folder.path.exists() for folder in folders] == [False, True, False]
+    assert remove_folders(tmp_path, "support", ["c"]) == (0, (), told)  # its rows are there still to find it by
+
+
+def test_folders_that_cannot_be_listed_are_told(tmp_path: Path) -> None:
+    home = begun(tmp_path).path.parent
+    home.rename(tmp_path / "elsewhere")
+    assert remove_folders(tmp_path, "support", ["c"]) == (0, (), ())
+    home.write_text("")
+    assert remove_folders(tmp_path, "support", ["c"]) == (0, (), (f"{home} (Not a directory)",))
