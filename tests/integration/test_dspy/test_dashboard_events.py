@@ -313,6 +313,7 @@ async def test_who_does_not_read_what_is_sent_is_let_go(trial: PostgresStorage) 
                 while not served.events.listeners:  # noqa: ASYNC110 - it tells nobody
                     await asyncio.sleep(0.005)
             await served.let_go(20)  # the buffers are filled first
+            assert not served.events.listeners
 
 
 async def test_a_server_that_is_told_to_stop_does_not_wait_for_open_pages(

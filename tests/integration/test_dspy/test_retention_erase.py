@@ -368,7 +368,7 @@ async def test_nobody_everybody_and_reasons_that_name_the_person_are_refused(
 
 async def test_an_id_as_short_as_a_word_may_stand_in_a_reason(storage: Storage) -> None:
     await storage.bootstrap(AGENT, "Be kind.")
-    await erase(unit_id="3", reason="A request of 3 March.")
+    assert (await erase(unit_id="3", reason="A request of 3 March.")).tasks == 0
 
 
 async def test_training_folders_that_hold_the_persons_rows_are_removed_unless_one_is_in_use(
