@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bindu.dspy.worker.schedule import checked_schedule, latest_slot, next_slot
+from bindu.dspy.worker.schedule import checked_schedule, latest_slot, missed_slot, next_slot
 from bindu.settings import SettingsError
 
 SCHEDULES = st.sampled_from(
@@ -48,6 +48,23 @@ def test_however_the_clock_jumps_no_slot_is_done_twice_and_the_latest_is_always_
         assert done >= slot
     assert runs == sorted(set(runs))
     assert len(runs) <= len(steps)  # of many that were missed, one is caught up with
+
+
+@given(SCHEDULES, MOMENTS, st.timedeltas(timedelta(), timedelta(days=40)))
+def test_a_slot_is_missed_when_its_grace_has_passed_and_not_before(
+    schedule: str, last: datetime, passed: timedelta
+) -> None:
+    grace = timedelta(minutes=15)
+    following = next_slot(schedule, last)
+    missed = missed_slot(schedule, last, last + passed, grace=grace)
+    assert (missed is not None) == (last + passed >= following + grace)
+    assert missed is None or following <= missed <= last + passed - grace
+
+
+def test_shortly_after_a_slot_the_ones_missed_before_it_still_count() -> None:
+    now = datetime(2026, 11, 29, 10, 5, tzinfo=UTC)
+    missed = missed_slot("0 * * * *", now - timedelta(days=2), now, grace=timedelta(minutes=15))
+    assert missed == datetime(2026, 11, 29, 9, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from cronsim import CronSim, CronSimError
 
 from bindu.settings import SettingsError
 
-__all__ = ["checked_schedule", "latest_slot", "next_slot"]
+__all__ = ["checked_schedule", "latest_slot", "missed_slot", "next_slot"]
 
 _FIELDS: Final = 5
 _SECOND: Final = timedelta(seconds=1)
@@ -24,6 +24,12 @@ def latest_slot(schedule: str, now: datetime) -> datetime:
 def next_slot(schedule: str, now: datetime) -> datetime:
     """The first scheduled time after ``now``."""
     return next(CronSim(schedule, now.astimezone(UTC)))
+
+
+def missed_slot(schedule: str, last: datetime | None, now: datetime, *, grace: timedelta) -> datetime | None:
+    """The latest scheduled time that passed more than ``grace`` ago, if it is after ``last``, the slot that was run."""
+    slot = latest_slot(schedule, now - grace)
+    return slot if last is None or last < slot else None
 
 
 def checked_schedule(text: str, setting: str) -> str:

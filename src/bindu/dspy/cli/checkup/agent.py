@@ -101,10 +101,10 @@ def _overdue(name: str, last: datetime | None, now: datetime) -> datetime | None
     schedule = {"canary": app_settings.dspy.worker.canary, "train": app_settings.dspy.worker.train}.get(name, "")
     if not schedule.strip() or find_spec("cronsim") is None:
         return None
-    from bindu.dspy.worker.schedule import checked_schedule, latest_slot  # noqa: PLC0415 - an extra
+    from bindu.dspy.worker.schedule import checked_schedule, missed_slot  # noqa: PLC0415 - an extra
 
-    slot = latest_slot(checked_schedule(schedule, f"DSPY__WORKER__{name.upper()}"), now)
-    return slot if (last is None or last < slot) and now - slot > LATE else None
+    checked = checked_schedule(schedule, f"DSPY__WORKER__{name.upper()}")
+    return missed_slot(checked, last, now, grace=LATE)
 
 
 async def _feedback(agent_id: str, now: datetime) -> Finding:
