@@ -95,9 +95,9 @@ class StorageUnavailableError(BinduError, ConnectionError):
     """The database was named but does not answer."""
 
     def __init__(self, where: str, cause: str) -> None:
-        super().__init__(
-            f"PostgreSQL at {where} cannot be used: {cause}. Check STORAGE__POSTGRES_URL and that the server runs."
-        )
+        ours = where.startswith("embedded:")
+        check = "that its folder can be written to" if ours else "that the server runs"
+        super().__init__(f"PostgreSQL at {where} cannot be used: {cause}. Check STORAGE__POSTGRES_URL and {check}.")
         self.where = where
         self.cause = cause
 

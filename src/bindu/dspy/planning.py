@@ -62,7 +62,10 @@ class Plan:
         """The plan for people."""
         what = f"a difference of {100 * self.gain:.3g} points"
         if self.days is None or self.days_to_all is None:
-            return f"There is no feedback to decide by: {what} takes about {self.feedback:,} votes."
+            return (
+                f"There is no feedback to decide by: {what} takes about {self.feedback:,} votes. Say with "
+                "--feedback-per-day how many to expect."
+            )
         return (
             f"At {_number(self.feedback_per_day)} votes a day {what} shows after about {_days(self.days)}, "
             f"and the winner answers every request after about {_days(self.days_to_all)}."

@@ -70,6 +70,12 @@ def test_a_dry_run_changes_nothing(bindu: Bindu) -> None:
     assert json.loads(bindu("prompt", "list", "--json").stdout) == {"prompts": []}
 
 
+def test_a_list_without_rows_says_whose_it_is(bindu: Bindu) -> None:
+    prompts, runs = (bindu(word, "list", "--agent", "typo").stdout for word in ("prompt", "runs"))
+    assert prompts.startswith("Agent 'typo' has no prompt yet: ")
+    assert runs.startswith("Agent 'typo' has no training run yet. ")
+
+
 def test_importing_twice_changes_nothing(bindu: Bindu) -> None:
     line = json.dumps(CONVERSATION)
     words = ("feedback", "import", "-", "--format", "jsonl", "--system-prompt", "You help.", "--json")

@@ -53,7 +53,8 @@ def test_a_blank_database_is_not_migrated(tmp_path: Path, blank_url: str) -> Non
 
 def test_an_agent_without_a_prompt_is_a_problem_that_names_the_others(bindu: Bindu) -> None:
     bindu("prompt", "add", stdin="You help.")
-    done = bindu("doctor", "--json", DSPY__AGENT_ID="typo")
+    assert bindu("doctor").returncode == 0
+    done = bindu("doctor", "--json", "--agent", "typo")
     assert done.returncode == 4
     assert "There are others: default." in findings(done.stdout)["prompt"]["advice"]
 

@@ -70,7 +70,10 @@ def test_a_share_above_the_ramp_is_kept() -> None:
 def test_without_feedback_there_is_no_day_and_the_sentence_says_how_many_votes_it_takes() -> None:
     planned = plan(DEFAULT, feedback_per_hour=0)
     assert (planned.days, planned.days_to_all, planned.path) == (None, None, ())
-    assert planned.sentence == ("There is no feedback to decide by: a difference of 5 points takes about 1,688 votes.")
+    assert planned.sentence == (
+        "There is no feedback to decide by: a difference of 5 points takes about 1,688 votes. Say with "
+        "--feedback-per-day how many to expect."
+    )
 
 
 def test_a_prompt_that_may_not_lose_is_planned_for_its_tolerance() -> None:

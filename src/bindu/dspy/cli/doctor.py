@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.text import Text
 
-from bindu.dspy.cli.output import CONFIGURATION, JsonOption, emit, run, styled
+from bindu.dspy.cli.output import CONFIGURATION, AgentOption, JsonOption, emit, run, styled
 
 if TYPE_CHECKING:
     from bindu.dspy.cli.checkup import Finding, State
@@ -20,6 +20,7 @@ PROBLEM: Final = 1
 
 def doctor(
     model: Annotated[bool, typer.Option("--model", help="Ask the model for one word too, which costs a call.")] = False,
+    agent: AgentOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Look at the settings, the database, the agent's loop and what is installed; change nothing.
@@ -33,7 +34,7 @@ def doctor(
     async def service() -> list[Finding]:
         from bindu.dspy.cli.checkup import examine  # noqa: PLC0415 - HTTP and TLS, which no other command loads
 
-        return [one async for one in examine(ask_model=model)]
+        return [one async for one in examine(agent, ask_model=model)]
 
     found = run(service)
     problems = [one for one in found if one.state == "problem"]

@@ -15,6 +15,7 @@ from bindu.dspy.models import Prompt
 from bindu.dspy.opening import check_may_open, told_at_opening
 from bindu.dspy.promptcheck import normalize_prompt
 from bindu.dspy.prompts import bootstrap_prompt, insert_prompt
+from bindu.dspy.sentences import no_prompt_sentence
 from bindu.dspy.storage import get_storage
 from bindu.settings import agent_or_default, app_settings
 
@@ -36,7 +37,8 @@ def list_prompts(agent: AgentOption = None, as_json: JsonOption = False) -> None
         return await (await get_storage()).prompts(agent_or_default(agent))
 
     found = run(service)
-    emit({"prompts": found}, as_json=as_json, text=lambda: _table(found))
+    nothing = no_prompt_sentence(agent_or_default(agent))
+    emit({"prompts": found}, as_json=as_json, text=lambda: _table(found) if found else nothing)
 
 
 @app.command("show")

@@ -45,7 +45,7 @@ def list_(agent: AgentOption = None, limit: LimitOption = 20, as_json: JsonOptio
     Example: bindu runs list --limit 5
     """
     found = run(lambda: list_runs(limit=limit, agent_id=agent_or_default(agent)))
-    emit({"runs": found}, as_json=as_json, text=lambda: _table(found))
+    emit({"runs": found}, as_json=as_json, text=lambda: _table(found) if found else _nothing(agent))
 
 
 @app.command("show")
@@ -103,6 +103,11 @@ async def _watch(run_id: str | None, agent: str | None) -> None:
 
 def _shown(found: RunReport) -> RenderableType:
     return stack(found.sentence, *run_parts(found.run))
+
+
+def _nothing(agent: str | None) -> str:
+    whose = f"Agent '{agent_or_default(agent)}'"
+    return f"{whose} has no training run yet. 'bindu dataset build' says whether one would begin."
 
 
 def _table(runs: list[TrainingRun]) -> Table:

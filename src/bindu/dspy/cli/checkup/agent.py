@@ -14,7 +14,7 @@ from bindu.dspy.insights import agent_status, newest_votes
 from bindu.dspy.models import TrainingRun
 from bindu.dspy.reports import AgentStatus
 from bindu.dspy.runs import is_live, run_name
-from bindu.dspy.storage import Storage, get_storage
+from bindu.dspy.storage import Storage, agent_named, get_storage
 from bindu.settings import app_settings
 
 __all__ = ["agent_findings"]
@@ -25,17 +25,21 @@ WEEK: Final = timedelta(days=7)
 MOST: Final = 1_000  # votes that are counted
 
 
-async def agent_findings() -> list[Finding]:
-    """Raises what ``get_storage`` raises."""
-    return [one async for one in _findings(await get_storage())]
+async def agent_findings(agent_id: str | None) -> list[Finding]:
+    """Of DSPY__AGENT_ID's where none is named. Raises InvalidArgumentError, and what ``get_storage`` raises."""
+    return [one async for one in _findings(await get_storage(), agent_named(agent_id))]
 
 
-async def _findings(storage: Storage) -> AsyncIterator[Finding]:
-    agent_id, now = app_settings.dspy.agent_id, await storage.now()
+async def _findings(storage: Storage, agent_id: str) -> AsyncIterator[Finding]:
+    now = await storage.now()
     status = await agent_status(agent_id, with_band=False, now=now)
     if status.active is None:
         others = [one for one in await storage.agent_ids() if one != agent_id]
-        there = f" There are others: {', '.join(others[:5])}. Set DSPY__AGENT_ID for one of them." if others else ""
+        there = (
+            f" There are others: {', '.join(others[:5])}. --agent or DSPY__AGENT_ID names one of them."
+            if others
+            else ""
+        )
         advice = f"'bindu init' or 'bindu prompt add' gives it one.{there}"
         yield problem("prompt", f"Agent '{agent_id}' has none.", advice, configuration=True)
         return

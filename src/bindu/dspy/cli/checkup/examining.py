@@ -22,14 +22,14 @@ PATIENCE: Final = 4.0  # seconds for a step that waits for the database
 ALL: Final = 7.0  # seconds for both: with start and end of the process, and a second for the server, below ten
 
 
-async def examine(*, ask_model: bool = False) -> AsyncIterator[Finding]:
+async def examine(agent_id: str | None, *, ask_model: bool = False) -> AsyncIterator[Finding]:
     """Look at everything; what cannot be looked at without the settings, or without the database, is left out."""
     readable = True
     for one in settings_findings():
         readable = readable and one.state != "problem"
         yield one
     if readable:
-        async for one in _of_database():
+        async for one in _of_database(agent_id):
             yield one
         yield model_finding()
         if ask_model:
@@ -41,7 +41,7 @@ async def examine(*, ask_model: bool = False) -> AsyncIterator[Finding]:
     yield upstream_finding()
 
 
-async def _of_database() -> AsyncIterator[Finding]:
+async def _of_database(agent_id: str | None) -> AsyncIterator[Finding]:
     began = monotonic()
     found = await database_findings(PATIENCE)
     for one in found:
@@ -50,7 +50,7 @@ async def _of_database() -> AsyncIterator[Finding]:
         return
     left = min(PATIENCE, ALL - (monotonic() - began))
     try:
-        for one in await within(left, agent_findings()):
+        for one in await within(left, agent_findings(agent_id)):
             yield one
     except (BinduError, SettingsError) as error:
         yield problem("agent", str(error), "Put that right, then run 'bindu doctor' again.", configuration=True)
