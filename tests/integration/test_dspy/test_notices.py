@@ -287,9 +287,9 @@ async def test_where_listening_is_impossible_polls_remain_and_that_is_said_once(
     [record] = caplog.records
     assert "polls still bring them" in record.message
     assert ("STORAGE__LISTEN=false" if how == "deaf" else "too many clients") in record.message
-    await until(postgres_url, "SELECT count(*) FROM pg_stat_activity WHERE query = 'UNLISTEN *'", 0)
-    monkeypatch.setattr(notices, "_HEAR_SECONDS", 10)
     monkeypatch.setattr(storage, "_dial", dial)
+    await until(postgres_url, "SELECT count(*) FROM pg_stat_activity WHERE query = 'UNLISTEN *'", 0)
+    monkeypatch.setattr(notices, "_HEAR_SECONDS", 1)
     await until(postgres_url, f"SELECT count(*) {LISTENERS}", 1)
     for _ in range(2000):
         if "works again" in caplog.records[-1].message:
