@@ -123,52 +123,9 @@ def test_training_during_an_experiment_is_refused_with_3(bindu: Bindu) -> None:
     assert "still on trial with 10% of traffic" in refused.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "sentence"),
-    [
-        (("train", "--optimizer", "bootstrap"), 2, "simba"),
-        (("train", "--strategy", "last_trun"), 2, "last_turn"),
-        (("train",), 4, "has no active prompt"),
-        (("prompt", "show", "7"), 2, "has no prompt 7"),
-        (("prompt", "show", "99999999999"), 2, "less than or equal to"),
-        (("prompt", "add", "absent.txt"), 2, "absent.txt"),
-        (("runs", "list", "--limit", "-1"), 2, "greater than or equal to 1"),
-        (("runs", "show"), 2, "Begin with 'bindu train'"),
-        (("runs", "show", "nonsense"), 2, "has no training run 'nonsense'"),
-        (("runs", "show", "--watch"), 2, "--watch draws on a terminal"),
-        (("runs", "cancel", "0197f3c2"), 2, "'bindu runs list' shows"),
-        (("runs", "cancel"), 2, "Missing argument"),
-        (("dataset", "rubric", "--edit", "absent.txt"), 2, "absent.txt"),
-        (("dataset", "rubric", "--edit", "-"), 2, "The rubric has no rule"),
-        (("dataset", "rubric", "--edit", "-", "--release"), 2, "Give --edit or --release"),
-        (("dataset", "rubric", "--reason", "x"), 2, "Give --edit or --release"),
-        (("nonsense",), 2, "No such command"),
-        (("canary", "explain", "7"), 2, "has no decision 7"),
-        (("canary", "plan"), 4, "has no active prompt"),
-        (("canary", "plan", "--gain", "2", "--feedback-per-day", "9"), 2, "a gain between"),
-        (("canary", "plan", "--feedback-per-day", "inf", "--json"), 2, "votes a day, not inf"),
-        (("canary", "plan", "--feedback-per-day", "nan"), 2, "votes a day, not nan"),
-        (("canary", "plan", "--feedback-per-day", "-1"), 2, "votes a day, not -1"),
-        (("canary", "plan", "--feedback-per-day", "1e308"), 2, "votes a day, not 1e+308"),
-        (("canary", "plan", "--feedback-per-day", "9", "--share", "1e-12"), 2, "a share between 1e-09"),
-        (("canary", "check"), 3, "Begin one with 'bindu train'"),
-        (("canary", "pause", "--reason", "x"), 3, "Begin one with 'bindu train'"),
-        (("feedback", "import", "absent.jsonl"), 2, "absent.jsonl"),
-    ],
-)
-def test_bad_input_is_a_sentence_and_its_exit_code(
-    bindu: Bindu, words: tuple[str, ...], code: int, sentence: str
-) -> None:
-    done = bindu(*words)
-    assert done.returncode == code, done.stderr
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("command", [("canary",), ("train",), ("status",), ("prompt", "list"), ("db", "check")])
-def test_without_a_database_every_command_leaves_with_4_and_a_way_out(bindu: Bindu, command: tuple[str, ...]) -> None:
-    unset = bindu(*command, STORAGE__POSTGRES_URL="")
-    away = bindu(*command, STORAGE__POSTGRES_URL="postgresql://me:hidden@127.0.0.1:9/none")
+def test_without_a_database_it_leaves_with_4_and_a_way_out(bindu: Bindu) -> None:
+    unset = bindu("status", STORAGE__POSTGRES_URL="")
+    away = bindu("status", STORAGE__POSTGRES_URL="postgresql://me:hidden@127.0.0.1:9/none")
     assert (unset.returncode, away.returncode) == (4, 4), unset.stderr + away.stderr
     assert "embedded:" in unset.stderr
     assert "127.0.0.1:9" in away.stderr
@@ -200,13 +157,27 @@ WORDS = {  # what a command must be told
 HEALERS = ("doctor", "config schema")  # which work with wrong settings, as they help to put them right
 
 
-@pytest.mark.parametrize("path", ["canary", *(path for path in leaf_commands() if path not in HEALERS)])
-def test_a_wrong_setting_is_a_sentence_and_4_whatever_the_command(tmp_path: Path, path: str) -> None:
-    words = (*path.split(), *WORDS.get(path, ()))
-    done = bindu_at(tmp_path, "")(*words, stdin="You help.", DSPY__CANARY__GAIN="0")
-    assert (done.returncode, done.stdout) == (4, ""), done.stderr
-    assert done.stderr.startswith("error: DSPY__CANARY__GAIN: Input should be greater than or equal to 0.001.")
-    assert done.stderr.count("\n") == 1
+EVERY_ONE = """
+import json, sys
+from typer.testing import CliRunner
+from bindu.dspy.cli.app import app
+ended = {path: CliRunner().invoke(app, words, input="You help.") for path, words in json.load(sys.stdin).items()}
+print(json.dumps({path: [one.exit_code, one.stdout, one.stderr] for path, one in ended.items()}))
+"""
+
+
+def test_a_wrong_setting_is_a_sentence_and_4_whatever_the_command(tmp_path: Path) -> None:
+    asked = {
+        path: [*path.split(), *WORDS.get(path, ())] for path in ["canary", *leaf_commands()] if path not in HEALERS
+    }
+    program = (sys.executable, "-c", EVERY_ONE)
+    done = bindu_at(tmp_path, "")(program=program, stdin=json.dumps(asked), DSPY__CANARY__GAIN="0")
+    ended = json.loads(done.stdout)
+    assert set(ended) == set(asked)
+    for path, (code, stdout, stderr) in ended.items():
+        assert (code, stdout) == (4, ""), (path, stderr)
+        assert stderr.startswith("error: DSPY__CANARY__GAIN: Input should be greater than or equal to 0.001."), path
+        assert stderr.count("\n") == 1, path
 
 
 def test_settings_that_cannot_be_read_are_a_sentence_and_4(tmp_path: Path) -> None:

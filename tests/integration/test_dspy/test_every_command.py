@@ -150,6 +150,48 @@ def test_a_dry_run_of_whatever_writes_changes_nothing(call: Run, postgres_url: s
     assert not Path("out.txt").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (("train", "--optimizer", "bootstrap"), 2, "simba"),
+        (("train", "--strategy", "last_trun"), 2, "last_turn"),
+        (("train",), 4, "has no active prompt"),
+        (("prompt", "show", "7"), 2, "has no prompt 7"),
+        (("prompt", "show", "99999999999"), 2, "less than or equal to"),
+        (("prompt", "add", "absent.txt"), 2, "absent.txt"),
+        (("runs", "list", "--limit", "-1"), 2, "greater than or equal to 1"),
+        (("runs", "show"), 2, "Begin with 'bindu train'"),
+        (("runs", "show", "nonsense"), 2, "has no training run 'nonsense'"),
+        (("runs", "show", "--watch"), 2, "--watch draws on a terminal"),
+        (("runs", "cancel", "0197f3c2"), 2, "'bindu runs list' shows"),
+        (("runs", "cancel"), 2, "Missing argument"),
+        (("dataset", "rubric", "--edit", "absent.txt"), 2, "absent.txt"),
+        (("dataset", "rubric", "--edit", "-"), 2, "The rubric has no rule"),
+        (("dataset", "rubric", "--edit", "-", "--release"), 2, "Give --edit or --release"),
+        (("dataset", "rubric", "--reason", "x"), 2, "Give --edit or --release"),
+        (("nonsense",), 2, "No such command"),
+        (("canary", "explain", "7"), 2, "has no decision 7"),
+        (("canary", "plan"), 4, "has no active prompt"),
+        (("canary", "plan", "--gain", "2", "--feedback-per-day", "9"), 2, "a gain between"),
+        (("canary", "plan", "--feedback-per-day", "inf", "--json"), 2, "votes a day, not inf"),
+        (("canary", "plan", "--feedback-per-day", "nan"), 2, "votes a day, not nan"),
+        (("canary", "plan", "--feedback-per-day", "-1"), 2, "votes a day, not -1"),
+        (("canary", "plan", "--feedback-per-day", "1e308"), 2, "votes a day, not 1e+308"),
+        (("canary", "plan", "--feedback-per-day", "9", "--share", "1e-12"), 2, "a share between 1e-09"),
+        (("canary", "check"), 3, "Begin one with 'bindu train'"),
+        (("canary", "pause", "--reason", "x"), 3, "Begin one with 'bindu train'"),
+        (("feedback", "import", "absent.jsonl"), 2, "absent.jsonl"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_its_exit_code(
+    call: Run, postgres_url: str, words: tuple[str, ...], code: int, sentence: str
+) -> None:
+    done = call("", *words, url=postgres_url, stdin="")
+    assert done.exit_code == code, done.output
+    assert sentence in done.stderr
+    assert done.stdout == ""
+
+
 def dump(url: str) -> dict[str, list[str]]:
     """Every row of every table."""
 
