@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import typer.main
@@ -14,9 +15,20 @@ from typer.testing import CliRunner, Result
 from bindu.dspy.cli.app import app
 from bindu.settings import app_settings
 
-__all__ = ["PROGRAM", "Run", "in_process"]
+__all__ = ["PATHS", "PROGRAM", "Run", "in_process"]
 
 PROGRAM = typer.main.get_command(app)
+
+
+def _walked(command: Any, path: str = "") -> Iterator[str]:
+    children = getattr(command, "commands", None)
+    if children is None or getattr(command, "invoke_without_command", False):
+        yield path
+    for name, child in (children or {}).items():
+        yield from _walked(child, f"{path} {name}".strip())
+
+
+PATHS = tuple(_walked(PROGRAM))  # every command, such as "canary run"
 
 Run = Callable[..., Result]
 

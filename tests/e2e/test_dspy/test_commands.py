@@ -4,13 +4,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
 
 from bindu.dspy.cli.output import user_name
 from commands import BIN, Bindu, bindu_at
+from inprocess import PATHS
 
 CONVERSATION = {
     "id": "a1",
@@ -18,30 +17,6 @@ CONVERSATION = {
     "messages": [{"role": "user", "content": "Where is it?"}, {"role": "assistant", "content": "On its way."}],
     "feedback": {"thumbs_up": True},
 }
-
-
-def leaf_commands() -> dict[str, Any]:
-    from bindu.dspy.cli.app import app
-
-    found: dict[str, Any] = {}
-
-    def walk(command: Any, path: str) -> None:
-        children = getattr(command, "commands", None)
-        if children is None:
-            found[path] = command
-        for name, child in (children or {}).items():
-            walk(child, f"{path} {name}".strip())
-
-    walk(typer.main.get_command(app), "")
-    return found
-
-
-@pytest.mark.parametrize("path", leaf_commands())
-def test_every_command_has_an_example_and_json(path: str) -> None:
-    command = leaf_commands()[path]
-    options = {option for parameter in command.params for option in parameter.opts}
-    assert "--json" in options
-    assert f"bindu {path}" in (command.help or "").partition("Example:")[2]
 
 
 def test_a_prompt_is_added_served_listed_and_shown(bindu: Bindu) -> None:
@@ -167,9 +142,7 @@ print(json.dumps({path: [one.exit_code, one.stdout, one.stderr] for path, one in
 
 
 def test_a_wrong_setting_is_a_sentence_and_4_whatever_the_command(tmp_path: Path) -> None:
-    asked = {
-        path: [*path.split(), *WORDS.get(path, ())] for path in ["canary", *leaf_commands()] if path not in HEALERS
-    }
+    asked = {path: [*path.split(), *WORDS.get(path, ())] for path in PATHS if path not in HEALERS}
     program = (sys.executable, "-c", EVERY_ONE)
     done = bindu_at(tmp_path, "")(program=program, stdin=json.dumps(asked), DSPY__CANARY__GAIN="0")
     ended = json.loads(done.stdout)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import execute, fetch
-from inprocess import PROGRAM, Run, in_process
+from inprocess import PATHS, PROGRAM, Run, in_process
 
 AWAY = "postgresql://me:hidden@127.0.0.1:9/none"
 TASK = {
@@ -56,17 +56,6 @@ CODES = {  # in a database with one prompt, one task and one vote; all others en
 }
 
 
-def walked(command: Any, path: str = "") -> Iterator[str]:
-    children = getattr(command, "commands", None)
-    if children is None or getattr(command, "invoke_without_command", False):
-        yield path
-    for name, child in (children or {}).items():
-        yield from walked(child, f"{path} {name}".strip())
-
-
-PATHS = tuple(walked(PROGRAM))
-
-
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
     monkeypatch.chdir(tmp_path)
@@ -90,10 +79,11 @@ def test_an_unknown_option_is_usage(call: Run, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_help_is_help(call: Run, path: str) -> None:
+def test_help_ends_in_an_example_and_names_json(call: Run, path: str) -> None:
     done = call(path, "--help")
     assert done.exit_code == 0
-    assert "Example: " in done.stdout
+    assert "--json" in done.stdout
+    assert f"bindu {path}" in done.stdout.partition("Example: ")[2]
 
 
 @pytest.mark.parametrize("path", needed("init"))
