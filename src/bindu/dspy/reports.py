@@ -104,6 +104,7 @@ class AgentVitals:
     share: float  # of the candidate, in [0, 1]
     running: bool  # an experiment is
     needs_person: bool  # the controller does not decide it
+    windows_due: int  # of the running experiment, that have ended and wait for a run of the controller
     standing: Standing | None  # of the running experiment, after its first window; None under another rule
     mismatch: bool  # its units, or those of one that ended in the past day, were not assigned by the shares
     arms: dict[Arm, ArmReport]  # of the running experiment under the evidence rule, else empty

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 
 from bindu.dspy import access
@@ -30,6 +31,7 @@ from bindu.dspy.web.callers import Callers
 from bindu.dspy.web.dashboard import events as module
 from bindu.dspy.web.dashboard.events import Events, pulse_text
 from bindu.dspy.web.dashboard.sessions import Sessions
+from bindu.dspy.web.measured import Measured
 from bindu.dspy.web.server import serve
 from bindu.settings import StorageSettings, app_settings
 from dashboards import key_for
@@ -91,7 +93,7 @@ class Live:
 async def live(*, send_buffer: int = 0, **durations: float) -> AsyncIterator[Live]:
     settings = app_settings.dspy.server
     events = Events(Sessions(settings, Callers(settings)), **HASTY | durations)
-    config = uvicorn.Config(Starlette(routes=events.routes()), lifespan="off", log_config=None, ws="none")
+    config = uvicorn.Config(Measured(Starlette(routes=events.routes())), lifespan="off", log_config=None, ws="none")
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         if send_buffer:
@@ -136,6 +138,20 @@ async def test_a_page_is_told_what_is_known_at_first_and_then_each_change(trial:
         await trial.save_run(a_run())
         _, fourth = await told.next()
         assert fourth == third | {"run": fourth["run"]} != third
+
+
+async def test_a_stream_is_no_request_that_took_hours_and_a_refusal_is_one(trial: PostgresStorage) -> None:
+    streams, refusals = counted(200), counted(401)
+    async with live() as served:
+        async with served.told() as told:
+            await told.next()
+        assert (await served.http.get(ADDRESS, headers={"x-bindu-key": "bindu_wrong"})).status_code == 401
+    assert (counted(200), counted(401)) == (streams, refusals + 1)
+
+
+def counted(status: int) -> float:
+    labels = {"route": ADDRESS, "method": "GET", "status": str(status)}
+    return REGISTRY.get_sample_value("bindu_http_request_duration_seconds_count", labels) or 0
 
 
 async def test_an_agent_without_a_prompt_has_no_news_and_nobody_looks_for_any(storage: Storage) -> None:

@@ -91,9 +91,22 @@ async def test_an_experiments_share_difference_and_feedback_are_shown_and_a_scra
     assert 0 < said.low < said.estimate < said.high
     assert sample("bindu_experiment_running", agent=AGENT) == 1
     assert sample("bindu_sample_ratio_mismatch", agent=AGENT) == 0
+    assert sample("bindu_windows_due", agent=AGENT) > 1_000  # the experiment is of long ago
     assert sample("bindu_feedback_ratio", agent=AGENT, arm="active") == pytest.approx(90 / 91)
     assert sample("bindu_feedback_ratio", agent=AGENT, arm="candidate") == 1
     assert outage.asked == []
+
+
+async def test_windows_that_nobody_looked_at_are_due_until_somebody_does(storage: PostgresStorage) -> None:
+    trial = await open_evidence_trial(storage, share=0.5)
+    await rate_units(storage, trial, START, hours=3, scores=SCORES)
+    now = START + timedelta(hours=7, minutes=30)
+    before = await agent_vitals(AGENT, now=now)
+    await run_step(agent_id=AGENT, now=now)
+    after = await agent_vitals(AGENT, now=now)
+    assert before is not None
+    assert after is not None
+    assert (before.windows_due, after.windows_due) == (7, 0)
 
 
 async def test_a_lopsided_assignment_is_an_alarm_for_a_day_after_it_ended_the_experiment(

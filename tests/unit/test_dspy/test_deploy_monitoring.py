@@ -11,7 +11,7 @@ import pytest
 from bindu.dspy.telemetry import counted_exposure, metrics_text, prometheus
 from recipes import DEPLOY, ROOT, compose, documents
 
-ALERTS = ("BinduSnapshotStale", "BinduExchangesNotStored", "BinduExperimentNeedsPerson")
+ALERTS = ("BinduSnapshotStale", "BinduExchangesNotStored", "BinduExperimentNeedsPerson", "BinduControllerStopped")
 
 
 def board() -> dict[str, Any]:
@@ -78,7 +78,7 @@ def test_the_board_shows_what_matters_and_no_two_panels_overlap() -> None:
     assert used - {"__rate_interval"} == variables
 
 
-def test_there_are_three_alerts_and_the_documentation_says_what_to_do_on_each() -> None:
+def test_there_are_four_alerts_and_the_documentation_says_what_to_do_on_each() -> None:
     text = (ROOT / "docs/how-to/deploy.md").read_text(encoding="utf-8")
     assert tuple(rule["alert"] for rule in alerts()) == ALERTS
     for rule in alerts():

@@ -82,13 +82,15 @@ async def agent_vitals(agent_id: str | None = None, *, now: datetime | None = No
     newest = await storage.experiments(agent, limit=1)
     experiment = newest[0] if newest else None
     running = experiment is not None and experiment.state == "running"
-    policy, evidence = policy_now(experiment), await _late_evidence(storage, experiment, asked or await storage.now())
+    at = asked or await storage.now()
+    policy, evidence = policy_now(experiment), await _late_evidence(storage, experiment, at)
     said = None if evidence is None or evidence.window == 0 else standing(evidence)
     return AgentVitals(
         agent_id=agent,
         share=serving.share,
         running=running,
         needs_person=running and _needs_person(await _log(storage, experiment, NEWEST)) is not None,
+        windows_due=_windows_due(experiment, evidence, policy, at),
         standing=said if running else None,
         mismatch=said is not None and said.mismatch >= threshold(policy.alpha_mismatch),
         arms={} if evidence is None or not running else {arm: _arm(evidence, arm) for arm in ARMS},
@@ -194,12 +196,18 @@ async def _trial(
         needs_person=needs_person,
         paused=experiment.paused,
         next_window_at=closes_at(experiment, evidence) if running else None,
-        windows_due=last_closed(policy, experiment.started_at, now) - evidence.window if running else 0,
+        windows_due=_windows_due(experiment, evidence, policy, now),
         ends_at=experiment.started_at + timedelta(hours=policy.timeout_hours) if times_out else None,
         plan=planned,
         days_left=None if needs_person or experiment.paused else _days_left(planned, policy, age, win, share),
         band=band,
     )
+
+
+def _windows_due(experiment: Experiment | None, evidence: Evidence | None, policy: Policy, now: datetime) -> int:
+    if experiment is None or evidence is None or experiment.state != "running" or experiment.started_at is None:
+        return 0
+    return last_closed(policy, experiment.started_at, now) - evidence.window
 
 
 def _arm(evidence: Evidence, arm: Arm) -> ArmReport:

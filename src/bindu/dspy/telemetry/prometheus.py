@@ -37,6 +37,7 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "bindu_feedback_ratio": ("Units with feedback among those assigned, in closed windows.", ("agent", "arm")),
     "bindu_experiment_running": ("1 while a candidate is on trial.", ("agent",)),
     "bindu_experiment_needs_person": ("1 while the controller leaves the decision to a person.", ("agent",)),
+    "bindu_windows_due": ("Windows that have ended and wait for a run of the controller.", ("agent",)),
     "bindu_sample_ratio_mismatch": ("1 when units were not assigned by the shares.", ("agent",)),
     "bindu_training_last_success_timestamp_seconds": ("When training last ended with a result.", ("agent",)),
     "bindu_snapshot_age_seconds": ("Since what is served was last known to be what is stored.", ("agent",)),
@@ -105,6 +106,7 @@ def _samples(vitals: AgentVitals) -> Iterator[tuple[str, tuple[str, ...], float]
     yield "bindu_traffic_ratio", (agent, "candidate"), vitals.share
     yield "bindu_experiment_running", (agent,), vitals.running
     yield "bindu_experiment_needs_person", (agent,), vitals.needs_person
+    yield "bindu_windows_due", (agent,), vitals.windows_due
     yield "bindu_sample_ratio_mismatch", (agent,), vitals.mismatch
     if vitals.last_trained_at is not None:
         yield "bindu_training_last_success_timestamp_seconds", (agent,), vitals.last_trained_at.timestamp()

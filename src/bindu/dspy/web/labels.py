@@ -7,9 +7,10 @@ from typing import Final
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["LABEL", "LabelledRoute"]
+__all__ = ["ENDLESS", "LABEL", "LabelledRoute"]
 
 LABEL: Final = "bindu.route"  # where a request's scope holds it
+ENDLESS: Final = "bindu.endless"  # true in the scope of a stream that lasts as long as somebody looks on
 
 
 class LabelledRoute(Route):

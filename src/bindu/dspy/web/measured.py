@@ -8,7 +8,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bindu.dspy.telemetry import counted_request
-from bindu.dspy.web.labels import LABEL
+from bindu.dspy.web.labels import ENDLESS, LABEL
 from bindu.dspy.web.problems import problem_of
 
 __all__ = ["Measured"]
@@ -21,7 +21,10 @@ _HEADERS: Final = (
 
 
 class Measured:
-    """Measures until the last byte, so that a stream counts as long as it lasts; answers what nobody expected."""
+    """Measures until the last byte, so that a stream counts as long as it lasts; answers what nobody expected.
+
+    One that lasts as long as somebody looks on has no duration of its own, and is not counted.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -48,4 +51,5 @@ class Measured:
                 raise
             await problem_of(error).response()(scope, receive, sending)
         finally:
-            counted_request(scope.get(LABEL, "other"), scope["method"], status, perf_counter() - began)
+            if not scope.get(ENDLESS):
+                counted_request(scope.get(LABEL, "other"), scope["method"], status, perf_counter() - began)

@@ -20,7 +20,7 @@ from bindu.dspy.reports import Pulse
 from bindu.dspy.web.dashboard.rendering import HEADERS
 from bindu.dspy.web.dashboard.sessions import Sessions, SignInNeeded, Visitor
 from bindu.dspy.web.dashboard.wrapping import as_page
-from bindu.dspy.web.labels import LabelledRoute
+from bindu.dspy.web.labels import ENDLESS, LabelledRoute
 from bindu.dspy.web.problems import Problem, problem_of
 from bindu.settings import app_settings
 from bindu.utils.logging import get_logger
@@ -227,6 +227,7 @@ class _Stream(StreamingResponse):
 
         try:
             with self._events.seat(self._who):
+                scope[ENDLESS] = True
                 async with aclosing(self._told):
                     await super().__call__(scope, receive, sending)
         except Problem as problem:
