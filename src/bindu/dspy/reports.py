@@ -76,6 +76,11 @@ class TrialReport:
     days_left: float | None  # until the verdict, or all traffic after a win; 0: longer than planned, None: unknown
     band: tuple[BandPoint, ...]  # oldest first; empty when it was not asked for
 
+    @property
+    def is_neglected(self) -> bool:
+        """Whether nobody seems to run the controller; one window may just have ended."""
+        return self.windows_due > 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentStatus:

@@ -13,6 +13,7 @@ from rich.console import RenderableType
 from bindu.dspy.cli.files import write_file, write_stdout
 from bindu.dspy.cli.output import AgentOption, DryRunOption, JsonOption, emit, run, stack
 from bindu.dspy.dataset import build_dataset
+from bindu.dspy.insights.figures import funnel_rows
 from bindu.dspy.insights.material import Material, training_material
 from bindu.dspy.models import Dataset, Interaction
 from bindu.dspy.sheet import sheet
@@ -105,12 +106,9 @@ def _examples(found: Dataset, agent_id: str, strategy: str) -> list[dict[str, An
 
 
 def _built(found: Material) -> RenderableType:
-    funnel = found.dataset.funnel
-    rows = [("completed, pending and failed tasks", f"{funnel.tasks:,}", "")]
-    rows += [(f"- {_words(reason)}", f"{number:,}", "") for reason, number in sorted(funnel.drops.items())]
-    rows += [("golden examples", f"{funnel.golden:,}", ""), ("failures (score below .5)", f"{funnel.failures:,}", "")]
+    rows = [(what, number, "") for what, number in funnel_rows(found.dataset.funnel)]
     rows += [
-        (_words(name), f"{number:,}", f"{found.needs[name]:,}" if name in found.needs else "")
+        (name.replace("_", " "), f"{number:,}", f"{found.needs[name]:,}" if name in found.needs else "")
         for name, number in found.counts.items()
     ]
     rows += [(f"conversations that {_DOES[name]}", f"{number:,}", "") for name, number in (found.split or {}).items()]
@@ -118,7 +116,3 @@ def _built(found: Material) -> RenderableType:
 
 
 _DOES = {"train": "teach", "select": "choose", "accept": "prove"}
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -11,6 +11,7 @@ from bindu.dspy.cli.building import FeedbackOption, StrategyOption, build, expor
 from bindu.dspy.cli.output import AgentOption, JsonOption, emit, run, table
 from bindu.dspy.cli.rubric import rubric
 from bindu.dspy.insights import DatasetPreview, dataset_preview
+from bindu.dspy.insights.figures import funnel_rows
 from bindu.dspy.models import Interaction
 from bindu.settings import agent_or_default
 
@@ -47,12 +48,8 @@ app.command("rubric")(rubric)
 
 
 def _table(found: DatasetPreview) -> Table:
-    funnel = found.funnel
-    counts = [("completed, pending and failed tasks", str(funnel.tasks))]
-    counts += [(f"- {reason.replace('_', ' ')}", str(count)) for reason, count in sorted(funnel.drops.items())]
-    counts += [("golden examples", str(funnel.golden)), ("failures (score below .5)", str(funnel.failures))]
     shown = [(_said(example), _score(example.feedback_score)) for example in found.golden]
-    return table("what", "count", title="Golden dataset", rows=[*counts, *shown])
+    return table("what", "count", title="Golden dataset", rows=[*funnel_rows(found.funnel), *shown])
 
 
 def _said(example: Interaction) -> str:

@@ -10,14 +10,14 @@ import msgspec
 
 from bindu.dspy.canary.checking import Explanation
 from bindu.dspy.evidence import Standing, e_value
-from bindu.dspy.models import Decision, JsonObject
+from bindu.dspy.models import Decision, Funnel, JsonObject
 from bindu.dspy.policy import Policy
 from bindu.dspy.reports import AgentStatus, PromptReport, TrialReport
 from bindu.dspy.rules.evidence import EvidenceInputs, StratumCount
 from bindu.dspy.sentences import difference_of
 from bindu.dspy.sheet import Sheet, sheet
 
-__all__ = ["arm_sheet", "explained", "status_parts", "test_sheet", "trial_lines"]
+__all__ = ["arm_sheet", "explained", "funnel_rows", "status_parts", "test_sheet", "trial_lines"]
 
 DECISIONS: Final = 5  # the newest
 
@@ -127,6 +127,16 @@ def _strata(strata: Iterable[StratumCount]) -> Sheet:
         *("feedback", "share epoch", "active units", "candidate units"),
         rows=[(kind, str(epoch), str(active[kind, epoch]), str(candidate[kind, epoch])) for kind, epoch in active],
     )
+
+
+def funnel_rows(funnel: Funnel) -> list[tuple[str, str]]:
+    """What became of every task, each with how many."""
+    return [
+        ("completed, pending and failed tasks", f"{funnel.tasks:,}"),
+        *((f"dropped: {reason.replace('_', ' ')}", f"{count:,}") for reason, count in sorted(funnel.drops.items())),
+        ("golden examples", f"{funnel.golden:,}"),
+        ("failures (score below .5)", f"{funnel.failures:,}"),
+    ]
 
 
 def trial_lines(trial: TrialReport) -> Iterable[str]:

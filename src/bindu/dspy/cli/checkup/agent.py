@@ -19,7 +19,6 @@ from bindu.settings import app_settings
 
 __all__ = ["agent_findings"]
 
-STALE: Final = 2  # windows that have ended and nobody looked at; one may just have
 LATE: Final = timedelta(minutes=15)  # that a job may begin after its time
 WEEK: Final = timedelta(days=7)
 MOST: Final = 1_000  # votes that are counted
@@ -57,7 +56,7 @@ def _experiment(status: AgentStatus) -> Finding:
         return ok("experiment", "None is running.")
     if trial is None:
         return ok("experiment", f"Prompt {status.candidate.prompt.id} is on trial by the rule of means.")
-    if trial.windows_due >= STALE:
+    if trial.is_neglected:
         told = f"{trial.windows_due} windows have ended and nobody looked at them."
         return warning("experiment", told, "Is 'bindu worker' or the cron job running? 'bindu canary' looks now.")
     if trial.needs_person is not None:

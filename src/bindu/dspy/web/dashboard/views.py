@@ -11,7 +11,7 @@ from bindu.dspy.evidence import threshold
 from bindu.dspy.housekeeping import AuditEntry
 from bindu.dspy.insights.dataset import DatasetPreview
 from bindu.dspy.insights.diff import DiffPiece, PromptDiff
-from bindu.dspy.insights.figures import arm_sheet, test_sheet, trial_lines
+from bindu.dspy.insights.figures import arm_sheet, funnel_rows, test_sheet, trial_lines
 from bindu.dspy.policy import Policy
 from bindu.dspy.reports import AgentStatus, ArmReport, TrialReport
 from bindu.dspy.sheet import Sheet, sheet
@@ -22,7 +22,6 @@ _STALE_SECONDS: Final = 10.0  # a snapshot is made fresh twice a second
 _SILENT: Final = timedelta(days=7)
 _LONGEST_DIFF: Final = 40_000  # characters
 _MOST_PIECES: Final = 2_000
-_DUE: Final = 2  # windows that wait, from which on the controller is thought to be off
 
 Level = Literal["ok", "warning", "problem", "unknown"]
 
@@ -73,19 +72,8 @@ def cut_diff(found: PromptDiff) -> dict[str, Any]:
 
 def funnel_sheet(preview: DatasetPreview) -> Sheet:
     """The account of every task."""
-    funnel = preview.funnel
-    dropped = ((f"dropped: {reason.replace('_', ' ')}", f"{count:,}") for reason, count in sorted(funnel.drops.items()))
-    return sheet(
-        "what",
-        "count",
-        rows=[
-            ("tasks", f"{funnel.tasks:,}"),
-            *dropped,
-            ("golden examples", f"{funnel.golden:,}"),
-            ("failures (score below .5)", f"{funnel.failures:,}"),
-        ],
-        title=f"Golden dataset, strategy {preview.strategy}",
-    )
+    title = f"Golden dataset, strategy {preview.strategy}"
+    return sheet("what", "count", rows=funnel_rows(preview.funnel), title=title)
 
 
 def audit_sheet(entries: list[AuditEntry]) -> Sheet:
@@ -132,7 +120,7 @@ def _controller(trial: TrialReport) -> HealthLine:
     name = "Controller"
     if trial.needs_person is not None:
         return HealthLine(name, "problem", trial.needs_person)
-    if trial.windows_due >= _DUE:
+    if trial.is_neglected:
         return HealthLine(
             name, "warning", f"{trial.windows_due} windows wait for a decision: run 'bindu canary run' every hour."
         )
